@@ -1,0 +1,267 @@
+"""torch.nn.functional: activations, layers and losses as functions.
+
+A loss is written once, as its terms: the value of each example or element and the divisor of their mean. From these
+come torch's `reduction` and what data parallelism needs, `LOSS.sum_and_divisor(...)`: sums and divisors of shards
+add up, means of uneven shards do not.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from pargrad import operators, random
+from pargrad.rules import RULES
+from pargrad.tensor import Tensor, apply
+
+relu = operators.relu
+sigmoid = operators.sigmoid
+tanh = operators.tanh
+softmax = operators.softmax
+log_softmax = operators.log_softmax
+
+
+def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """input @ weight.T + bias: input (..., in), weight (out, in), bias (out,), output (..., out)."""
+    if input.shape[-1:] != weight.shape[1:]:
+        raise RuntimeError(
+            f"linear: expected input of shape (..., {weight.shape[1]}) for weight {weight.shape}, got {input.shape}"
+        )
+    if bias is None:
+        return apply(RULES["matmul"], input, weight.T)
+    return apply(RULES["linear"], input, weight, bias)
+
+
+def dropout(input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:
+    """Zeroes elements with probability p and divides the others by 1 - p; the identity where not training.
+
+    The mask is torch's for the same seed; inside a data-parallel step it belongs to the shard. Srivastava et al.
+    2014. `inplace` is taken and changes nothing: the result is another tensor.
+    """
+    if not 0.0 <= p <= 1.0:
+        raise ValueError(f"dropout: expected a probability p between 0 and 1, got {p}")
+    if not training or p == 0.0:
+        return input
+    keep = random.bernoulli(random.current_generator(), input.shape, 1.0 - p)
+    scale = keep.astype(input.dtype) / (1.0 - p) if p < 1.0 else np.zeros(input.shape, input.dtype)
+    return input * scale
+
+
+# ----- losses -----
+
+
+class Terms(NamedTuple):
+    """A loss before it is reduced: a value per example or element, and what the mean divides their sum by."""
+
+    values: Tensor
+    divisor: float
+    reduction: str
+
+    def reduced(self) -> Tensor:
+        if self.reduction == "none":
+            return self.values
+        total = self.values.sum()
+        return total if self.reduction == "sum" else total / self.divisor
+
+    def sum_and_divisor(self) -> tuple[Tensor, float]:
+        """What a shard hands on; with reduction="sum" the batch is not divided at all."""
+        return self.values.sum(), 1 if self.reduction == "sum" else self.divisor
+
+
+def loss(terms: Callable[..., Terms]) -> Callable[..., Tensor]:
+    """torch's loss function from its terms."""
+
+    @functools.wraps(terms)
+    def function(*args: Any, **named: Any) -> Tensor:
+        return terms(*args, **named).reduced()
+
+    def sum_and_divisor(*args: Any, **named: Any) -> tuple[Tensor, float]:
+        return terms(*args, **named).sum_and_divisor()
+
+    function.sum_and_divisor = sum_and_divisor  # type: ignore[attr-defined]
+    return function
+
+
+def checked(reduction: str, size_average: Any, reduce: Any) -> str:
+    if size_average is not None or reduce is not None:
+        raise ValueError("size_average and reduce are deprecated in torch and not taken here: write reduction='mean', 'sum' or 'none'")
+    if reduction not in ("mean", "sum", "none"):
+        raise ValueError(f"expected reduction 'mean', 'sum' or 'none', got {reduction!r}")
+    return reduction
+
+
+def same_shape(name: str, input: Tensor, target: Tensor) -> None:
+    # torch broadcasts here, with a warning; it is nearly always a (N, 1) met by a (N,).
+    if input.shape != target.shape:
+        raise ValueError(f"{name}: expected input and target of one shape, got {input.shape} and {target.shape}: reshape one of them")
+
+
+def as_constant(values: Any) -> Tensor:
+    return values if isinstance(values, Tensor) else Tensor(np.asarray(values))
+
+
+@loss
+def mse_loss(
+    input: Tensor,
+    target: Tensor,
+    size_average: bool | None = None,
+    reduce: bool | None = None,
+    reduction: str = "mean",
+    weight: Tensor | None = None,
+) -> Any:
+    """(input - target)^2, the mean over elements; weight, of input's shape: the weighted mean.
+
+    Unlike torch's, shapes that differ are an error, not a broadcast with a warning.
+    https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.mse_loss.html
+    """
+    reduction, target = checked(reduction, size_average, reduce), as_constant(target)
+    same_shape("mse_loss", input, target)
+    values = apply(RULES["square"], input - target)
+    if weight is None:
+        return Terms(values, values.numel(), reduction)
+    same_shape("mse_loss's weight", input, weight)
+    return Terms(values * weight, float(weight.array.sum(dtype=np.float64)), reduction)
+
+
+@loss
+def binary_cross_entropy_with_logits(
+    input: Tensor,
+    target: Tensor,
+    weight: Tensor | None = None,
+    size_average: bool | None = None,
+    reduce: bool | None = None,
+    reduction: str = "mean",
+    pos_weight: Tensor | None = None,
+) -> Any:
+    """Cross entropy of sigmoid(input) with target in [0, 1], elementwise; pos_weight scales the positive part.
+
+    https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.binary_cross_entropy_with_logits.html
+    """
+    reduction, target = checked(reduction, size_average, reduce), as_constant(target)
+    same_shape("binary_cross_entropy_with_logits", input, target)
+    values = apply(RULES["sigmoid_cross_entropy"], input, target)
+    if pos_weight is not None:
+        # Only the term of the positive class is scaled: pos_weight - 1 times target * -log sigmoid(input) is added.
+        positive = apply(RULES["sigmoid_cross_entropy"], input, Tensor(np.ones_like(target.array)))
+        values = values + (pos_weight - 1) * target * positive
+    if weight is not None:
+        values = values * weight
+    return Terms(values, values.numel(), reduction)
+
+
+@loss
+def nll_loss(
+    input: Tensor,
+    target: Tensor,
+    weight: Tensor | None = None,
+    size_average: bool | None = None,
+    ignore_index: int = -100,
+    reduce: bool | None = None,
+    reduction: str = "mean",
+) -> Any:
+    """-input[target], for log-probabilities of shape (N, C, ...) or (C,) and class indices of shape (N, ...) or ().
+
+    weight (C,): a factor for each class; the mean divides by the weights of the targets that were not ignored.
+    https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.nll_loss.html
+    """
+    reduction = checked(reduction, size_average, reduce)
+    input, index, counted, single = classes("nll_loss", input, target, ignore_index)
+    weights = class_weights(index.array, counted, weight, input.dtype)
+    values = -gather_class(input, index) * weights
+    return Terms(values[0] if single else values, divisor_of(weights, weight), reduction)
+
+
+@loss
+def cross_entropy(
+    input: Tensor,
+    target: Tensor,
+    weight: Tensor | None = None,
+    size_average: bool | None = None,
+    ignore_index: int = -100,
+    reduce: bool | None = None,
+    reduction: str = "mean",
+    label_smoothing: float = 0.0,
+) -> Any:
+    """-log softmax(input)[target]: input (N, C, ...) or (C,), target class indices (N, ...) or probabilities like input.
+
+    weight (C,): a factor for each class; the mean of class indices divides by the weights of the targets that were
+    not ignored, the mean of probabilities by the number of examples. label_smoothing: the share of the target that
+    is spread evenly over the classes (Szegedy et al. 2016).
+    https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.cross_entropy.html
+    """
+    reduction = checked(reduction, size_average, reduce)
+    if not 0.0 <= label_smoothing <= 1.0:
+        raise ValueError(f"cross_entropy: expected label_smoothing between 0 and 1, got {label_smoothing}")
+    target = as_constant(target)
+    class_dim = 1 if input.ndim > 1 else 0
+    if target.dtype.kind == "f":
+        same_shape("cross_entropy with class probabilities", input, target)
+        log_probability = log_softmax(input, class_dim)
+        smoothed = target * (1 - label_smoothing) + label_smoothing / input.shape[class_dim]
+        values = -(log_probability * smoothed * along_classes(weight, input)).sum(class_dim)
+        return Terms(values, values.numel(), reduction)
+
+    input, index, counted, single = classes("cross_entropy", input, target, ignore_index)
+    weights = class_weights(index.array, counted, weight, input.dtype)
+    if weight is None and counted is None and not label_smoothing:
+        values = apply(RULES["softmax_cross_entropy"], input, index)
+    else:
+        values = apply(RULES["softmax_cross_entropy"], input, index) * (weights * (1 - label_smoothing))
+    if label_smoothing:
+        spread = -(log_softmax(input, 1) * along_classes(weight, input)).sum(1)
+        if counted is not None:
+            spread = spread * counted.astype(input.dtype)
+        values = values + spread * (label_smoothing / input.shape[1])
+    return Terms(values[0] if single else values, divisor_of(weights, weight), reduction)
+
+
+def classes(name: str, input: Tensor, target: Tensor, ignore_index: int) -> tuple[Tensor, Tensor, np.ndarray | None, bool]:
+    """Input as (N, C, ...), checked class indices with 0 for ignored ones, which count (None: all), and if N was added."""
+    labels = as_constant(target).array
+    single = input.ndim == 1
+    if single:
+        input, labels = input.unsqueeze(0), np.expand_dims(labels, 0)
+    expected = (input.shape[0], *input.shape[2:])
+    if labels.shape != expected or labels.dtype.kind not in "iu":
+        raise ValueError(
+            f"{name}: expected class indices (integers) of shape {expected} for input {input.shape}, "
+            f"got {labels.dtype} of shape {labels.shape}"
+        )
+    ignored = labels == ignore_index
+    counted = None
+    if ignored.any():
+        counted = ~ignored
+        labels = np.where(ignored, 0, labels)
+    if labels.size and (labels.min() < 0 or labels.max() >= input.shape[1]):
+        wrong = labels[(labels < 0) | (labels >= input.shape[1])]
+        raise IndexError(
+            f"{name}: class {wrong.flat[0]} is out of range: input has {input.shape[1]} classes, so targets are 0 to "
+            f"{input.shape[1] - 1} (or ignore_index={ignore_index})"
+        )
+    return input, Tensor(labels), counted, single
+
+
+def class_weights(index: np.ndarray, counted: np.ndarray | None, weight: Tensor | None, dtype: Any) -> np.ndarray:
+    """The weight of every target, 0 where it is ignored."""
+    weights = np.ones(index.shape, dtype) if weight is None else as_constant(weight).array[index].astype(dtype, copy=False)
+    return weights if counted is None else weights * counted
+
+
+def divisor_of(weights: np.ndarray, weight: Tensor | None) -> float:
+    """What the mean divides by: a count, which is an int, or a sum of class weights, in float64."""
+    return int(np.count_nonzero(weights)) if weight is None else float(weights.sum(dtype=np.float64))
+
+
+def along_classes(weight: Tensor | None, input: Tensor) -> Any:
+    if weight is None:
+        return 1.0
+    return as_constant(weight).reshape(-1, *(1,) * (input.ndim - 2)) if input.ndim > 1 else as_constant(weight)
+
+
+def gather_class(input: Tensor, index: Tensor) -> Tensor:
+    """input[n, index[n, ...], ...] for every n and every further position."""
+    grids = np.ix_(*(np.arange(size) for size in index.shape))
+    return input[(grids[0], index.array, *grids[1:])]

@@ -1,0 +1,139 @@
+"""Random numbers: a Generator is a stream of 32-bit words, and torch's draws are functions of those words.
+
+The formulas give torch's CPU results to the bit for the same seed (torch seeds its Mersenne twister as numpy's
+RandomState does). Inside a shard of a data-parallel step the words come from Philox instead, at a counter made of
+step and shard: so what is drawn there depends on neither the worker nor the order of the work.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+WORD = np.uint64(0xFFFFFFFF)
+
+
+class Generator:
+    """torch.Generator on the CPU: mt19937. https://docs.pytorch.org/docs/stable/generated/torch.Generator.html"""
+
+    def __init__(self, device: str = "cpu"):
+        if str(device) != "cpu":
+            raise ValueError(f"Generator: expected device 'cpu', got {device!r}")
+        self._bits: Any = None
+        self._seed = 0
+
+    def manual_seed(self, seed: int) -> Generator:
+        """Starts the stream of this seed; negative seeds count from 2^64 down, as torch's."""
+        self._seed = int(seed) % 2**64
+        self._bits = None
+        return self
+
+    def initial_seed(self) -> int:
+        return self._seed
+
+    def words(self, count: int) -> np.ndarray:
+        """The next `count` 32-bit words, as uint64 of shape (count,)."""
+        if self._bits is None:  # made at the first draw: most generators never draw
+            self._bits = np.random.MT19937()
+            np.random.RandomState(self._bits).seed(self._seed & 0xFFFFFFFF)
+        return self._bits.random_raw(count)
+
+
+class ShardGenerator(Generator):
+    """The stream of one shard of one step: Philox keyed by (seed, stream), at counter (shard, step)."""
+
+    STREAM = 1
+
+    def __init__(self, seed: int, step: int, shard: int):
+        super().__init__()
+        self._seed = seed % 2**64
+        self._place = (shard, step)
+
+    def words(self, count: int) -> np.ndarray:
+        if self._bits is None:
+            shard, step = self._place
+            # The low counter words are the position in the stream, the high ones say which stream it is.
+            self._bits = np.random.Philox(key=[self._seed, self.STREAM], counter=[0, 0, shard, step])
+            self._left = np.empty(0, np.uint64)
+        need = count - len(self._left)
+        if need > 0:
+            pairs = self._bits.random_raw((need + 1) // 2)
+            self._left = np.concatenate([self._left, np.stack([pairs & WORD, pairs >> np.uint64(32)], 1).reshape(-1)])
+        out, self._left = self._left[:count], self._left[count:]
+        return out
+
+
+class _Current(threading.local):
+    generator: Generator | None = None
+
+
+default_generator = Generator().manual_seed(secrets.randbits(64))
+_current = _Current()
+
+
+def current_generator() -> Generator:
+    """What draws use where no generator is passed: the shard's inside a data-parallel step, else the default one."""
+    return _current.generator or default_generator
+
+
+@contextlib.contextmanager
+def using(generator: Generator) -> Iterator[Generator]:
+    """Draws inside the block come from this generator."""
+    before, _current.generator = _current.generator, generator
+    try:
+        yield generator
+    finally:
+        _current.generator = before
+
+
+def manual_seed(seed: int) -> Generator:
+    """Seeds the default generator and gives it: https://docs.pytorch.org/docs/stable/generated/torch.manual_seed.html"""
+    return default_generator.manual_seed(seed)
+
+
+# ----- torch's draws as functions of the words -----
+
+
+def doubles(generator: Generator, count: int) -> np.ndarray:
+    """53-bit numbers in [0, 1), float64 of shape (count,), two words each."""
+    pairs = generator.words(2 * count).reshape(count, 2)
+    return (((pairs[:, 0] << np.uint64(32)) | pairs[:, 1]) & np.uint64(2**53 - 1)) * 2.0**-53
+
+
+def uniform(generator: Generator, shape: tuple[int, ...], low: float, high: float, dtype: Any) -> np.ndarray:
+    """torch's Tensor.uniform_(low, high): 24-bit numbers for float32, 53-bit numbers for float64."""
+    count, dtype = int(np.prod(shape)), np.dtype(dtype)
+    if dtype == np.float64:
+        unit = doubles(generator, count)
+        return (unit * (high - low) + low).reshape(shape)
+    unit = (generator.words(count) & np.uint64(2**24 - 1)) * 2.0**-24
+    width = np.float64(np.float32(high) - np.float32(low))
+    return (unit * width + np.float64(np.float32(low))).astype(dtype).reshape(shape)
+
+
+def bernoulli(generator: Generator, shape: tuple[int, ...], p: float) -> np.ndarray:
+    """torch's Tensor.bernoulli_(p): booleans, true with probability p."""
+    return (doubles(generator, int(np.prod(shape))) < p).reshape(shape)
+
+
+def integers(generator: Generator, low: int, high: int, shape: tuple[int, ...]) -> np.ndarray:
+    """torch.randint(low, high, shape) for ranges below 2^32: int64."""
+    if not 0 < high - low < 2**32:
+        raise ValueError(f"randint: expected low < high < low + 2^32, got low={low}, high={high}")
+    words = generator.words(int(np.prod(shape)))
+    return (words % np.uint64(high - low)).astype(np.int64).reshape(shape) + low
+
+
+def permutation(generator: Generator, n: int) -> np.ndarray:
+    """torch.randperm(n): int64, by swapping place i with one of the places from i on."""
+    order = list(range(n))
+    if n > 1:
+        steps = generator.words(n - 1) % np.arange(n, 1, -1, dtype=np.uint64)
+        for i, step in enumerate(steps.tolist()):
+            order[i], order[i + step] = order[i + step], order[i]
+    return np.array(order, np.int64)

@@ -1,0 +1,61 @@
+"""Matrix products."""
+
+import numpy as np
+
+from pargrad.rules.table import rule, sample
+
+
+def transposed(x):
+    return np.swapaxes(x, -1, -2)
+
+
+@rule(
+    sample((2, 3), (3, 4)),
+    sample((5, 2, 3), (3, 4)),
+    sample((2, 1, 2, 3), (5, 3, 4)),
+    sample((3,), (3,)),
+    sample((2, 3), (3,)),
+    sample((3,), (5, 3, 2)),
+    dtype="match",
+    numpy=np.matmul,
+)
+def matmul(x, y):
+    def rows(g):
+        """x and g with the dimensions that a vector lacks."""
+        g = np.expand_dims(g, -1) if y.ndim == 1 else g
+        return (np.expand_dims(x, 0), np.expand_dims(g, -2)) if x.ndim == 1 else (x, g)
+
+    def vjp_x(g):
+        out = rows(g)[1] @ (np.expand_dims(y, 0) if y.ndim == 1 else transposed(y))
+        return np.squeeze(out, -2) if x.ndim == 1 else out
+
+    def vjp_y(g):
+        left, g = rows(g)
+        out = transposed(left) @ g
+        return np.squeeze(out, -1) if y.ndim == 1 else out
+
+    return x @ y, vjp_x, vjp_y
+
+
+def rows(x):
+    """x as one matrix: every dimension but the last becomes a row."""
+    return x.reshape(-1, x.shape[-1])
+
+
+@rule(
+    sample((4, 3), (2, 3), (2,)),
+    sample((2, 5, 3), (4, 3), (4,)),
+    sample((3,), (2, 3), (2,)),
+    dtype="match",
+    plain=lambda x, weight, bias: x @ transposed(weight) + bias,
+)
+def linear(x, weight, bias):
+    """x @ weight.T + bias, for x of shape (..., in), weight (out, in), bias (out,)."""
+    y = x @ weight.T
+    y += bias
+    return (
+        y,
+        lambda g: g @ weight,
+        lambda g: rows(g).T @ rows(x),
+        lambda g: rows(g).sum(axis=0),
+    )

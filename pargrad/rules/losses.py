@@ -1,0 +1,51 @@
+"""Losses that are one operator, because their composition would lose digits or time."""
+
+import numpy as np
+
+from pargrad.rules.table import integers, rule, sample
+
+
+def plain_softmax_cross_entropy(x, target):
+    top = np.max(x, axis=1, keepdims=True)
+    log_probability = x - top - np.log(np.sum(np.exp(x - top), axis=1, keepdims=True))
+    classes = np.arange(x.shape[1]).reshape(-1, *(1,) * (target.ndim - 1))
+    return -np.sum(np.where(np.expand_dims(target, 1) == classes, log_probability, 0), axis=1)
+
+
+@rule(
+    sample((4, 3), integers(3, 4)),
+    sample((2, 3, 5), integers(3, 2, 5)),
+    sample((2, 3), integers(3, 2), domain=(-900.0, 900.0)),
+    dtype="as is",
+    plain=plain_softmax_cross_entropy,
+)
+def softmax_cross_entropy(x, target):
+    """-log softmax(x)[target] for each example: x of shape (N, C, ...), target integers of shape (N, ...)."""
+    index = np.expand_dims(target, 1)
+    shifted = x - np.max(x, axis=1, keepdims=True)
+    e = np.exp(shifted)
+    total = np.sum(e, axis=1, keepdims=True)
+    value = np.squeeze(np.log(total) - np.take_along_axis(shifted, index, 1), 1)
+
+    def vjp(g):
+        p = e / total
+        np.put_along_axis(p, index, np.take_along_axis(p, index, 1) - 1, 1)
+        p *= np.expand_dims(g, 1)
+        return p
+
+    return value, vjp, None
+
+
+@rule(
+    sample((2, 3), (2, 3)),
+    sample((4,), (4,), domain=(-90.0, 90.0)),
+    plain=lambda x, target: np.maximum(x, 0) - x * target + np.log(1 + np.exp(-np.abs(x))),
+)
+def sigmoid_cross_entropy(x, target):
+    """-target log sigmoid(x) - (1 - target) log(1 - sigmoid(x)), elementwise, without overflow."""
+    e = np.exp(-np.abs(x))
+    return (
+        np.maximum(x, 0) - x * target + np.log1p(e),
+        lambda g: g * (np.where(x >= 0, 1, e) / (1 + e) - target),
+        lambda g: -g * x,
+    )
