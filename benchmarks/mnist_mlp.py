@@ -1,5 +1,7 @@
 """Seconds per epoch of a small network on MNIST-shaped data: pargrad, numpy by hand, torch and torch's DDP, in one run.
 
+All of it takes one to two minutes on two cores; some of it less:
+
     python -m benchmarks.mnist_mlp --epochs 5 --only 'numpy,torch*,pargrad-workers-2-*' --json seconds.json
 """
 
@@ -28,7 +30,9 @@ def sizes(text: str) -> tuple[int, ...]:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.mnist_mlp", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.mnist_mlp", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--epochs", type=int, default=5, help="timed ones, after one to warm up (%(default)s)")
     parser.add_argument("--examples", type=int, default=Task.examples, help="(%(default)s)")
     parser.add_argument("--batch-size", type=int, default=Task.batch_size, help="(%(default)s)")
@@ -36,6 +40,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--only", type=chosen, default=list(RIVALS), help=f"names or patterns, of {', '.join(RIVALS)}")
     parser.add_argument("--json", type=Path, help="a file for everything that was measured")
     options = parser.parse_args(arguments)
+    if options.epochs < 1:
+        parser.error(f"argument --epochs: expected at least 1, got {options.epochs}")
 
     task = Task(examples=options.examples, sizes=options.sizes, batch_size=options.batch_size)
     about = {"task": vars(task), "facts": facts()}

@@ -11,21 +11,22 @@ from itertools import combinations
 
 from threadpoolctl import threadpool_info
 
+import pargrad
 from benchmarks.rivals import Rival
 
 # The rivals that the table divides by: what a user of torch has today, on all cores and on one process a core.
 YARDSTICKS = ("torch-ddp", "torch")
 
 
-class Disagreement(Exception):
+class DisagreementError(Exception):
     """Two rivals did not train the same thing, so there is nothing to compare."""
 
 
 def check_agreement(losses: dict[str, float], tolerance: float = 1e-3) -> None:
-    """Raises Disagreement, naming the two rivals, unless all mean losses are the same to `tolerance`, relatively."""
+    """Raises DisagreementError, naming two rivals, unless all mean losses are the same to `tolerance`, relatively."""
     for (one, first), (other, second) in combinations(losses.items(), 2):
         if not math.isclose(first, second, rel_tol=tolerance):
-            raise Disagreement(
+            raise DisagreementError(
                 f"{one} and {other} do not train the same thing: their mean losses in the first epoch are {first:.7g} "
                 f"and {second:.7g}, which may differ by {tolerance:g} of the loss"
             )
@@ -48,7 +49,7 @@ def contest(rivals: Sequence[Rival], epochs: int) -> tuple[dict[str, float], dic
 
 
 def summary(rivals: Sequence[Rival], losses: dict[str, float], seconds: dict[str, list[float]]) -> dict[str, dict]:
-    """One row for each rival: its loss, its seconds, their median and quartiles, and the median over each yardstick's."""
+    """A row for each rival: its loss, its seconds, their median and quartiles, and the median over each yardstick's."""
     medians = {name: statistics.median(times) for name, times in seconds.items()}
     rows = {}
     for rival in rivals:
@@ -81,8 +82,8 @@ def table(rows: dict[str, dict]) -> str:
 
 def facts() -> dict[str, object]:
     """What the figures depend on besides the code: cores, their load before the run, versions and the BLAS of numpy."""
-    versions = {}
-    for package in ("pargrad", "numpy", "ray", "torch"):
+    versions = {"pargrad": pargrad.__version__}
+    for package in ("numpy", "ray", "torch"):
         try:
             versions[package] = metadata.version(package)
         except metadata.PackageNotFoundError:

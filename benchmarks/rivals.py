@@ -1,12 +1,14 @@
-"""The rivals: the same small network trained by pargrad, by numpy written out by hand, and by torch with and without DDP.
+"""The rivals: one small network trained by pargrad, by numpy written out by hand, and by torch, with DDP and without.
 
-A rival has a `name`, the `processes` that compute and the `threads` of each, `epoch(number)`, which trains one epoch and
-returns its mean loss over the examples, and `close()`. Everything it starts is ready when it has been made, so that what
-`epoch` takes is training and nothing else: the shuffle, the gathers, the steps, the short last batch.
+A rival has a `name`, the `processes` that compute and the `threads` of each, `epoch(number)`, which trains one epoch
+and returns its mean loss over the examples, and `close()`. An epoch is training and nothing else: the shuffle, the
+gathers, the steps, the short last batch. What has to start has started when the rival has been made, or does so in the
+first epoch, which nobody times.
 """
 
 import contextlib
 import functools
+import logging
 import multiprocessing
 import os
 import secrets
@@ -43,7 +45,7 @@ class Task:
     def data(self) -> tuple[np.ndarray, np.ndarray]:
         """Normal noise around one centre a class, near enough to each other that the loss never comes down to zero.
 
-        Drawn anew in each process; nothing here rounds differently with the number of threads, so it is the same in all.
+        Drawn anew in each process, and the same in all: nothing here rounds differently on more threads.
         """
         generator = np.random.default_rng(self.seed)
         labels = generator.integers(self.sizes[-1], size=self.examples)
@@ -195,7 +197,8 @@ class TorchRival:
         self.directory = tempfile.TemporaryDirectory()
         meeting = (Path(self.directory.name) / "meeting").as_uri()
         context = multiprocessing.get_context("spawn")
-        self.children, self.connections = [], []
+        self.children: list[Any] = []
+        self.connections: list[Any] = []
         try:
             for rank in range(processes):
                 connection, far_end = context.Pipe()
@@ -215,8 +218,8 @@ class TorchRival:
 
     def _ask(self, question: int | str) -> list[Any]:
         """One answer from each process, read as they come: the others would wait long for one that has ended."""
-        answers: dict[Any, Any] = dict.fromkeys(self.connections)
-        waiting = set(self.connections)
+        answers = dict.fromkeys(self.connections)
+        waiting = list(self.connections)
         try:
             for connection in self.connections:
                 connection.send(question)
@@ -335,6 +338,7 @@ def open_rivals(task: Task, names: Sequence[str]) -> Iterator[list[Rival]]:
 @contextlib.contextmanager
 def _ray(workers: int) -> Iterator[None]:
     """A Ray that counts one core for every worker of every rival: they take turns, so that the real ones suffice."""
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_AUTH_MODE", "token")
     os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
     import ray
@@ -344,7 +348,8 @@ def _ray(workers: int) -> Iterator[None]:
         num_cpus=workers,
         include_dashboard=False,
         log_to_driver=False,
-        object_store_memory=100e6,
+        logging_level=logging.ERROR,
+        object_store_memory=100_000_000,  # bytes; the arrays travel elsewhere
     )
     try:
         yield

@@ -20,7 +20,9 @@ def tensor(data: Any, *, dtype: Any = None, requires_grad: bool = False) -> Tens
         data = data.array
     if dtype is None and not isinstance(data, np.ndarray | np.generic):
         array = np.array(data)
-        holds_arrays = isinstance(data, list | tuple) and any(isinstance(part, np.ndarray | np.generic) for part in data)
+        holds_arrays = isinstance(data, list | tuple) and any(
+            isinstance(part, np.ndarray | np.generic) for part in data
+        )
         if array.dtype == np.float64 and not holds_arrays:
             array = array.astype(DEFAULT_FLOAT)
     else:
@@ -83,7 +85,9 @@ def arange(*range: float, dtype: Any = None, requires_grad: bool = False) -> Ten
     return leaf(np.arange(*range, dtype=dtype or (np.int64 if whole else DEFAULT_FLOAT)), requires_grad)
 
 
-def rand(*size: Any, generator: Generator | None = None, dtype: Any = DEFAULT_FLOAT, requires_grad: bool = False) -> Tensor:
+def rand(
+    *size: Any, generator: Generator | None = None, dtype: Any = DEFAULT_FLOAT, requires_grad: bool = False
+) -> Tensor:
     """Uniform in [0, 1): torch's numbers for the same seed, to the bit."""
     drawn = random.uniform(generator or random.current_generator(), shape_of(size), 0.0, 1.0, dtype)
     return leaf(drawn, requires_grad)

@@ -98,7 +98,9 @@ def transpose(input: Tensor, dim0: int, dim1: int) -> Tensor:
 def t(input: Tensor) -> Tensor:
     """A matrix transposed; a vector or number as it is."""
     if input.ndim > 2:
-        raise RuntimeError(f"t() takes a tensor of at most 2 dimensions, got shape {input.shape}: write x.transpose(dim0, dim1)")
+        raise RuntimeError(
+            f"t() takes a tensor of at most 2 dimensions, got shape {input.shape}: write x.transpose(dim0, dim1)"
+        )
     return transpose(input, 0, 1) if input.ndim == 2 else input
 
 
@@ -121,7 +123,9 @@ def view(input: Tensor, *shape: Any) -> Tensor:
     """reshape that never copies: an error where the memory does not allow it."""
     out = apply(RULES["reshape"], input, shape=sizes(shape))
     if input.array.size and not np.may_share_memory(out.array, input.array):
-        raise RuntimeError(f"view{sizes(shape)} of a tensor that is not contiguous (shape {input.shape}): write x.reshape{sizes(shape)}")
+        raise RuntimeError(
+            f"view{sizes(shape)} of a tensor that is not contiguous (shape {input.shape}): write x.reshape{sizes(shape)}"
+        )
     return out
 
 
@@ -231,7 +235,9 @@ for name, method in METHODS.items():
 NUMPY = {function: FUNCTIONS[rule.name] for rule in RULES.values() for function in rule.numpy}
 NUMPY |= {np.reshape: FUNCTIONS["reshape"], np.transpose: permute_all, np.expand_dims: FUNCTIONS["unsqueeze"]}
 NUMPY |= {np.broadcast_to: lambda input, shape: apply(RULES["expand"], input, size=tuple(shape))}
-NUMPY |= {np.clip: lambda a, a_min=None, a_max=None, **named: FUNCTIONS["clamp"](a, **{"min": a_min, "max": a_max} | named)}
+NUMPY |= {
+    np.clip: lambda a, a_min=None, a_max=None, **named: FUNCTIONS["clamp"](a, **{"min": a_min, "max": a_max} | named)
+}
 
 
 def array_function(self: Tensor, function: Callable, types: Any, args: Any, named: Any) -> Any:

@@ -179,7 +179,9 @@ class Tensor:
     def item(self) -> Any:
         """The only element, as a Python number."""
         if self.array.size != 1:
-            raise RuntimeError(f"item() takes a tensor of 1 element, got shape {self.shape}: write x.tolist() or index it")
+            raise RuntimeError(
+                f"item() takes a tensor of 1 element, got shape {self.shape}: write x.tolist() or index it"
+            )
         return self.array.item()
 
     def tolist(self) -> Any:
@@ -201,7 +203,9 @@ class Tensor:
 
     def __bool__(self) -> bool:
         if self.array.size != 1:
-            raise RuntimeError(f"the truth of a tensor of shape {self.shape} is ambiguous: write (x != 0).all() or .any()")
+            raise RuntimeError(
+                f"the truth of a tensor of shape {self.shape} is ambiguous: write (x != 0).all() or .any()"
+            )
         return bool(self.array.item())
 
     def __float__(self) -> float:
@@ -266,7 +270,9 @@ class Tensor:
                 "write it inside `with no_grad():`, or out of place (x = x + y)"
             )
         keeps = rule.saved and any(0 in saved.arguments for saved in rule.saved.values())
-        shadow = Tensor(self.array.copy() if keeps and _mode.grad else self.array, self._requires_grad, self.node, self.index)
+        shadow = Tensor(
+            self.array.copy() if keeps and _mode.grad else self.array, self._requires_grad, self.node, self.index
+        )
         new = apply(rule, shadow, *(shadow if other is self else other for other in others))
         if new._requires_grad and self.cell[1]:
             raise RuntimeError(
@@ -274,11 +280,17 @@ class Tensor:
                 "wrong. Write it out of place (x = x + y), or on x.clone()"
             )
         if new.shape != self.shape:
-            raise RuntimeError(f"in-place {rule.name} would change the shape from {self.shape} to {new.shape}: write it out of place")
+            raise RuntimeError(
+                f"in-place {rule.name} would change the shape from {self.shape} to {new.shape}: write it out of place"
+            )
         if CATEGORY[new.dtype.kind] > CATEGORY[self.dtype.kind]:
-            raise RuntimeError(f"in-place {rule.name} gives {new.dtype}, which {self.dtype} cannot hold: write it out of place")
+            raise RuntimeError(
+                f"in-place {rule.name} gives {new.dtype}, which {self.dtype} cannot hold: write it out of place"
+            )
         if not self.array.flags.writeable:
-            raise RuntimeError(f"in-place {rule.name} on read-only memory (expanded, or shared with other processes): write x.clone() first")
+            raise RuntimeError(
+                f"in-place {rule.name} on read-only memory (expanded, or shared with other processes): write x.clone() first"
+            )
         np.copyto(self.array, new.array, casting="same_kind")
         self.cell[0] += 1
         self.node, self.index, self._requires_grad = new.node, new.index, new._requires_grad
@@ -306,7 +318,9 @@ def literal(x: Any) -> Any:
         return x
     if isinstance(x, np.generic):
         return x.item()
-    raise TypeError(f"an operator takes tensors, numpy arrays and numbers, got {type(x).__name__}: write pargrad.tensor(...)")
+    raise TypeError(
+        f"an operator takes tensors, numpy arrays and numbers, got {type(x).__name__}: write pargrad.tensor(...)"
+    )
 
 
 def result_dtype(arrays: list[Any]) -> np.dtype:
@@ -348,7 +362,9 @@ def coerce(rule: Rule, arrays: list[Any]) -> list[Any]:
     if rule.dtype == "match":
         kinds = {str(x.dtype) for x in moving if isinstance(x, np.ndarray)}
         if len(kinds) > 1 or len(moving) > sum(isinstance(x, np.ndarray) for x in moving):
-            raise RuntimeError(f"{rule.name}: expected tensors of one dtype, got {' and '.join(sorted(kinds)) or 'a number'}: write x.float() or x.to(y.dtype)")
+            raise RuntimeError(
+                f"{rule.name}: expected tensors of one dtype, got {' and '.join(sorted(kinds)) or 'a number'}: write x.float() or x.to(y.dtype)"
+            )
         return arrays
     target = result_dtype(moving)
     if CATEGORY[target.kind] < 2:
@@ -358,7 +374,13 @@ def coerce(rule: Rule, arrays: list[Any]) -> list[Any]:
             target = DEFAULT_FLOAT
     single = all(not isinstance(x, np.ndarray) for x in moving)
     return [
-        x if i in rule.fixed else x.astype(target, copy=False) if isinstance(x, np.ndarray) else np.asarray(x, target) if single else x
+        x
+        if i in rule.fixed
+        else x.astype(target, copy=False)
+        if isinstance(x, np.ndarray)
+        else np.asarray(x, target)
+        if single
+        else x
         for i, x in enumerate(arrays)
     ]
 
@@ -473,7 +495,10 @@ def unbroadcast(gradient: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def run_backward(
-    root: Tensor, gradient: np.ndarray, accumulate: Callable[[Tensor, np.ndarray, bool], None], retain_graph: bool = False
+    root: Tensor,
+    gradient: np.ndarray,
+    accumulate: Callable[[Tensor, np.ndarray, bool], None],
+    retain_graph: bool = False,
 ) -> None:
     """Walks the graph under `root` once, newest operator first, and hands each leaf its whole gradient.
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from benchmarks import mnist_mlp
-from benchmarks.report import Disagreement, check_agreement, contest, summary, table
+from benchmarks.report import DisagreementError, check_agreement, contest, summary, table
 from benchmarks.rivals import NumpyRival, Task
 
 # So much decay that a rival without it has another loss, too.
@@ -17,7 +17,7 @@ TASK = Task(examples=1500, sizes=(400, 32, 16, 4), batch_size=16, lr=0.003, weig
 
 def test_numpy_by_hand_and_serial_pargrad_agree_and_are_timed(capsys, tmp_path):
     path = tmp_path / "seconds.json"
-    sizes = ["--examples", "300", "--sizes", "20,16,8,4", "--batch-size", "64", "--epochs", "2"]
+    sizes = ["--examples", "1500", "--sizes", "400,32,16,4", "--batch-size", "16", "--epochs", "2"]
     mnist_mlp.main([*sizes, "--only", "numpy,pargrad-workers-0-*", "--json", str(path)])
     rows = json.loads(path.read_text())["rivals"]
     assert list(rows) == ["numpy", "pargrad-workers-0-shards-8"]
@@ -45,7 +45,7 @@ def test_the_table_divides_by_the_yardsticks_that_ran():
 @pytest.mark.parametrize("wrong", [{"lr": 0.0033}, {"weight_decay": 0.0}, {"batch_size": 15}, {"seed": 1}], ids=str)
 def test_a_rival_that_trains_something_else_is_not_timed(wrong):
     rivals = [NumpyRival("right", TASK), NumpyRival("right too", TASK), NumpyRival("wrong", replace(TASK, **wrong))]
-    with pytest.raises(Disagreement, match="^right and wrong do not train the same thing"):
+    with pytest.raises(DisagreementError, match=r"^right and wrong do not train the same thing"):
         contest(rivals, epochs=1)
     assert [rival.steps for rival in rivals[:2]] == [94, 94]
 
@@ -53,7 +53,7 @@ def test_a_rival_that_trains_something_else_is_not_timed(wrong):
 @pytest.mark.parametrize("other", [1.002, 0.998, float("nan"), float("inf")])
 def test_losses_that_differ_by_more_than_rounding_disagree(other):
     check_agreement({"one": 1.0, "another": 1.0005})
-    with pytest.raises(Disagreement, match="one and another"):
+    with pytest.raises(DisagreementError, match="one and another"):
         check_agreement({"one": 1.0, "another": other})
 
 

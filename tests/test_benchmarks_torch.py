@@ -33,7 +33,7 @@ def test_a_process_that_ended_is_an_error_and_not_a_wait():
     rival = TorchRival("torch-ddp", TASK, processes=2)
     try:
         rival.children[1].kill()
-        with pytest.raises(RuntimeError, match="^torch-ddp: one of its processes ended"):
+        with pytest.raises(RuntimeError, match=r"^torch-ddp: one of its processes ended"):
             rival.epoch(0)
     finally:
         rival.close()

@@ -32,7 +32,9 @@ class ArrayData:
             raise ValueError(f"expected arrays (inputs, target), got {len(self.arrays)}: write (x, y)")
         lengths = [len(array) for array in self.arrays]
         if len(set(lengths)) > 1:
-            raise ValueError(f"expected inputs and target of one length, got {' and '.join(map(str, lengths))} examples")
+            raise ValueError(
+                f"expected inputs and target of one length, got {' and '.join(map(str, lengths))} examples"
+            )
         for array in self.arrays:
             if array.dtype.kind not in "biuf":
                 raise TypeError(f"expected arrays of numbers, got {array.dtype}: write x.astype(numpy.float32)")

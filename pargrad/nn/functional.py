@@ -87,7 +87,9 @@ def loss(terms: Callable[..., Terms]) -> Callable[..., Tensor]:
 
 def checked(reduction: str, size_average: Any, reduce: Any) -> str:
     if size_average is not None or reduce is not None:
-        raise ValueError("size_average and reduce are deprecated in torch and not taken here: write reduction='mean', 'sum' or 'none'")
+        raise ValueError(
+            "size_average and reduce are deprecated in torch and not taken here: write reduction='mean', 'sum' or 'none'"
+        )
     if reduction not in ("mean", "sum", "none"):
         raise ValueError(f"expected reduction 'mean', 'sum' or 'none', got {reduction!r}")
     return reduction
@@ -96,7 +98,9 @@ def checked(reduction: str, size_average: Any, reduce: Any) -> str:
 def same_shape(name: str, input: Tensor, target: Tensor) -> None:
     # torch broadcasts here, with a warning; it is nearly always a (N, 1) met by a (N,).
     if input.shape != target.shape:
-        raise ValueError(f"{name}: expected input and target of one shape, got {input.shape} and {target.shape}: reshape one of them")
+        raise ValueError(
+            f"{name}: expected input and target of one shape, got {input.shape} and {target.shape}: reshape one of them"
+        )
 
 
 def as_constant(values: Any) -> Tensor:
@@ -218,7 +222,9 @@ def cross_entropy(
     return Terms(values[0] if single else values, divisor_of(weights, weight), reduction)
 
 
-def classes(name: str, input: Tensor, target: Tensor, ignore_index: int) -> tuple[Tensor, Tensor, np.ndarray | None, bool]:
+def classes(
+    name: str, input: Tensor, target: Tensor, ignore_index: int
+) -> tuple[Tensor, Tensor, np.ndarray | None, bool]:
     """Input as (N, C, ...), checked class indices with 0 for ignored ones, which count (None: all), and if N was added."""
     labels = as_constant(target).array
     single = input.ndim == 1
@@ -246,7 +252,9 @@ def classes(name: str, input: Tensor, target: Tensor, ignore_index: int) -> tupl
 
 def class_weights(index: np.ndarray, counted: np.ndarray | None, weight: Tensor | None, dtype: Any) -> np.ndarray:
     """The weight of every target, 0 where it is ignored."""
-    weights = np.ones(index.shape, dtype) if weight is None else as_constant(weight).array[index].astype(dtype, copy=False)
+    weights = (
+        np.ones(index.shape, dtype) if weight is None else as_constant(weight).array[index].astype(dtype, copy=False)
+    )
     return weights if counted is None else weights * counted
 
 

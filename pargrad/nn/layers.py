@@ -23,7 +23,9 @@ class Sequential(Module):
         named = args[0].items() if len(args) == 1 and isinstance(args[0], dict) else enumerate(args)
         for name, module in named:
             if not isinstance(module, Module):
-                raise TypeError(f"Sequential takes Modules, got {type(module).__name__} at {name}: write nn.ReLU(), not F.relu")
+                raise TypeError(
+                    f"Sequential takes Modules, got {type(module).__name__} at {name}: write nn.ReLU(), not F.relu"
+                )
             setattr(self, str(name), module)
 
     def forward(self, input: Any) -> Any:

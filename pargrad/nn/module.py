@@ -128,9 +128,13 @@ class Module:
             for name, array in arrays.items()
             if array.shape != own[name].shape
         ]
-        told = [f"missing: {', '.join(missing)}"] * bool(missing) + [f"unexpected: {', '.join(unexpected)}"] * bool(unexpected)
+        told = [f"missing: {', '.join(missing)}"] * bool(missing) + [f"unexpected: {', '.join(unexpected)}"] * bool(
+            unexpected
+        )
         if wrong or (strict and told):
-            raise RuntimeError(f"load_state_dict of {type(self).__name__}: " + "; ".join([*(told if strict else []), *wrong]))
+            raise RuntimeError(
+                f"load_state_dict of {type(self).__name__}: " + "; ".join([*(told if strict else []), *wrong])
+            )
         for name, array in arrays.items():
             own[name].array[...] = array
             own[name].cell[0] += 1

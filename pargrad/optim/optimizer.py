@@ -31,7 +31,9 @@ class Optimizer:
         self.param_groups: list[dict[str, Any]] = []
         groups = list([params] if isinstance(params, Tensor) else params)
         if not groups:
-            raise ValueError("an optimizer got an empty parameter list: has the model parameters, and was a generator used up?")
+            raise ValueError(
+                "an optimizer got an empty parameter list: has the model parameters, and was a generator used up?"
+            )
         for group in groups if isinstance(groups[0], dict) else [{"params": groups}]:
             self.add_param_group(group)
 
@@ -41,17 +43,23 @@ class Optimizer:
         params = [params] if isinstance(params, Tensor) else [p[1] if isinstance(p, tuple) else p for p in params]
         unknown = set(group) - set(self.defaults) - {"params"}
         if unknown:
-            raise ValueError(f"{type(self).__name__}: unknown option {sorted(unknown)[0]!r} in a group, expected {sorted(self.defaults)}")
+            raise ValueError(
+                f"{type(self).__name__}: unknown option {sorted(unknown)[0]!r} in a group, expected {sorted(self.defaults)}"
+            )
         held = {id(p) for other in self.param_groups for p in other["params"]}
         for p in params:
             if not isinstance(p, Tensor):
-                raise TypeError(f"{type(self).__name__} takes tensors, got {type(p).__name__}: write model.parameters()")
+                raise TypeError(
+                    f"{type(self).__name__} takes tensors, got {type(p).__name__}: write model.parameters()"
+                )
             if not p.is_leaf:
                 raise ValueError(f"{type(self).__name__} takes leaves, got a tensor computed by {p.grad_fn}")
             if id(p) in held:
                 raise ValueError(f"{type(self).__name__}: a parameter of shape {p.shape} is given twice")
             held.add(id(p))
-        self.param_groups.append({"params": params, **self.defaults, **{k: v for k, v in group.items() if k != "params"}})
+        self.param_groups.append(
+            {"params": params, **self.defaults, **{k: v for k, v in group.items() if k != "params"}}
+        )
         self.check(self.param_groups[-1])
 
     def check(self, options: dict[str, Any]) -> None:
@@ -148,4 +156,6 @@ def ascending(gradient: np.ndarray, options: dict[str, Any]) -> np.ndarray:
 def ignore_implementation_choices(foreach: Any, capturable: Any, differentiable: Any, fused: Any) -> None:
     """torch's choices of kernel mean nothing here; a differentiable step does, and is not offered."""
     if differentiable:
-        raise ValueError("differentiable=True: the optimizer's step is not recorded by the graph here; write the update with operators")
+        raise ValueError(
+            "differentiable=True: the optimizer's step is not recorded by the graph here; write the update with operators"
+        )

@@ -40,7 +40,9 @@ class SGD(Optimizer):
     def check(self, options: dict[str, Any]) -> None:
         super().check(options)
         if options["nesterov"] and (options["momentum"] <= 0 or options["dampening"] != 0):
-            raise ValueError(f"SGD: nesterov needs momentum > 0 and dampening 0, got {options['momentum']} and {options['dampening']}")
+            raise ValueError(
+                f"SGD: nesterov needs momentum > 0 and dampening 0, got {options['momentum']} and {options['dampening']}"
+            )
 
     @staticmethod
     def state_names(options: dict[str, Any]) -> tuple[str, ...]:

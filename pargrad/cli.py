@@ -1,0 +1,211 @@
+"""The command: `pargrad train mnist` trains data-parallel, scores after every epoch, and prints the state's hash."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import pargrad
+from pargrad import nn, optim
+from pargrad.data.mnist import DATA_SETS, ImageData, load
+from pargrad.nn import functional as F
+
+EPOCHS, EPOCHS_OF_SUBSET = 3, 10
+EXIT_USAGE, EXIT_INTERRUPTED, EXIT_TERMINATED = 2, 130, 143
+
+
+@dataclass
+class TrainConfig:
+    """Options of `pargrad train`; a --config file has these names as its keys.
+
+    Args:
+        data_set: what to train on
+        model: mlp is 784-128-64-10 with ReLU
+        num_workers: Ray actors of one core each; auto: the free cores; 0: this process alone, without Ray
+        shards: pieces of a batch, a power of two; part of the result, unlike the number of workers
+        batch_size: examples of one optimizer step
+        epochs: passes over the training set; by default 10 on the embedded subset, 3 on a full set
+        lr: learning rate of AdamW
+        weight_decay: decoupled weight decay of AdamW
+        seed: of the weights, the order of the examples, and dropout
+        data_dir: where the data set's files are
+        download: fetch the data set into the user's cache directory when it is nowhere found
+        run_dir: not there yet
+        resume: not there yet
+        address: local starts a Ray of its own; auto or HOST:PORT joins one
+        json: write the run's figures to this file
+        progress: auto shows a bar on a terminal and plain lines elsewhere
+    """
+
+    data_set: Literal["mnist", "fashion-mnist"] = "mnist"
+    model: Literal["mlp", "cnn"] = "mlp"
+    num_workers: int | Literal["auto"] = "auto"
+    shards: int = 8
+    batch_size: int = 128
+    epochs: int | None = None
+    lr: float = 1e-3
+    weight_decay: float = 0.01
+    seed: int = 0
+    data_dir: str | None = None
+    download: bool = False
+    run_dir: str | None = None
+    resume: str = "auto"
+    address: str = "local"
+    json: str | None = None
+    progress: Literal["auto", "off"] = "auto"
+
+
+class Terminated(BaseException):
+    """SIGTERM, as an exception, so that everything open is closed on the way out."""
+
+
+def make_parser() -> Any:
+    """jsonargparse's parser over TrainConfig, with flags spelled with hyphens."""
+    from jsonargparse import ActionConfigFile, ArgumentParser
+
+    class Parser(ArgumentParser):
+        def parse_args(self, args: Any = None, *rest: Any, **named: Any) -> Any:
+            return super().parse_args([underscored(arg) for arg in args or sys.argv[1:]], *rest, **named)
+
+        def format_help(self) -> str:
+            return re.sub(r"--[a-z]+(_[a-z]+)+", lambda flag: flag.group().replace("_", "-"), super().format_help())
+
+        def format_usage(self) -> str:
+            return "usage: pargrad train mnist [options]; pargrad train --help lists them\n"
+
+    parser = Parser(prog="pargrad", description=pargrad.__doc__, version=pargrad.__version__)
+    commands = parser.add_subcommands(required=True)
+    train = Parser(description="Train data-parallel on the cores of this machine, or of a Ray cluster.")
+    train.add_argument("data_set", nargs="?", default="mnist", choices=list(DATA_SETS), help="what to train on")
+    train.add_argument("--config", action=ActionConfigFile, help="a YAML or JSON file of options")
+    train.add_argument(
+        "--download", action="store_true", help="fetch the data set into the user's cache directory if it is nowhere found"
+    )
+    train.add_class_arguments(TrainConfig, skip={"data_set", "download"})
+    commands.add_subcommand("train", train, help="train on MNIST or Fashion-MNIST")
+    return parser
+
+
+def underscored(argument: str) -> str:
+    """jsonargparse knows options by the names of their fields: --num-workers is --num_workers."""
+    flag, equals, value = argument.partition("=")
+    return "--" + flag[2:].replace("-", "_") + equals + value if flag.startswith("--") else argument
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command and gives its exit code."""
+    options = make_parser().parse_args(arguments)
+    values = {name: value for name, value in vars(options.train).items() if name != "config" and value is not None}
+    from pargrad.parallel import PargradError
+
+    def terminate(number: int, frame: Any) -> None:
+        raise Terminated
+
+    before = signal.signal(signal.SIGTERM, terminate)
+    try:
+        train(TrainConfig(**values))
+        return 0
+    except PargradError as error:
+        return complain(error, error.exit_code)
+    except (ValueError, OSError) as error:
+        return complain(error, EXIT_USAGE)
+    except KeyboardInterrupt:
+        return complain("interrupted; there is no checkpoint yet, so the next run starts over", EXIT_INTERRUPTED)
+    except Terminated:
+        return complain("terminated; there is no checkpoint yet, so the next run starts over", EXIT_TERMINATED)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def complain(message: Any, code: int) -> int:
+    notes = "".join(f"\n  {note}" for note in getattr(message, "__notes__", ()))
+    print(f"pargrad: {message}{notes}", file=sys.stderr, flush=True)
+    return code
+
+
+def train(config: TrainConfig) -> dict[str, Any]:
+    """Trains and scores as the options say, prints what it does, and gives the figures that --json writes."""
+    from pargrad.parallel import Trainer, state_sha256
+
+    if config.model == "cnn":
+        raise ValueError("--model cnn is not there yet: write --model mlp")
+    if config.run_dir is not None or config.resume != "auto":
+        raise ValueError("--run-dir and --resume are not there yet: leave them out")
+    if config.json is not None and not Path(config.json).absolute().parent.is_dir():
+        raise ValueError(f"--json {config.json}: there is no directory {Path(config.json).absolute().parent}")
+    images = load(
+        config.data_set, data_dir=config.data_dir, download=config.download, progress=config.progress != "off"
+    )
+    (x, y), test = images.train, images.test
+    epochs = config.epochs or (EPOCHS_OF_SUBSET if images.embedded else EPOCHS)
+
+    pargrad.manual_seed(config.seed)
+    model = mlp()
+    optimizer = optim.AdamW(model.parameters(), lr=config.lr, weight_decay=config.weight_decay)
+    with Trainer(
+        model,
+        F.cross_entropy,
+        optimizer,
+        batch_size=config.batch_size,
+        shards=config.shards,
+        num_workers=config.num_workers,
+        address=config.address,
+        seed=config.seed,
+        progress=config.progress,
+    ) as trainer:
+        announce(config, images, model, trainer.num_workers)
+        for epoch in range(epochs):
+            *_, entry = trainer.fit((x, y), epochs=1, validation=test)
+            tell(
+                f"epoch {epoch + 1}/{epochs}: loss {entry['loss']:.4f}, test accuracy {entry['validation_accuracy']:.2%}, "
+                f"{entry['samples_per_second']:,.0f} samples/s"
+            )
+        results = trainer.evaluate(test)
+        history, workers = trainer.history, trainer.num_workers
+    seconds = sum(entry["seconds"] for entry in history)
+    figures = {
+        "accuracy": results["accuracy"],
+        "loss": results["loss"],
+        "train_seconds": seconds,
+        "samples_per_second": epochs * len(x) / seconds,
+        "steps": sum(entry["steps"] for entry in history),
+        "num_workers": workers,
+        "shards": config.shards,
+        "dataset": {"name": images.name, "train": len(x), "test": results["count"]},
+        "state_sha256": state_sha256(model),
+    }
+    tell(
+        f"test accuracy {figures['accuracy']:.2%}, loss {figures['loss']:.4f} on {results['count']:,} examples; trained in "
+        f"{seconds:.1f} s, {figures['samples_per_second']:,.0f} samples/s"
+    )
+    tell(f"state sha256 {figures['state_sha256']}")
+    if config.json is not None:
+        Path(config.json).write_text(json.dumps(figures, indent=2) + "\n")
+    return figures
+
+
+def mlp() -> nn.Module:
+    """784-128-64-10 with ReLU."""
+    return nn.Sequential(nn.Linear(784, 128), nn.ReLU(), nn.Linear(128, 64), nn.ReLU(), nn.Linear(64, 10))
+
+
+def announce(config: TrainConfig, images: ImageData, model: nn.Module, workers: int) -> None:
+    parameters = sum(p.numel() for p in model.parameters())
+    who = f"{workers} worker{'s' * (workers != 1)}" if workers else "this process alone"
+    tell(f"{images.name} from {images.source}")
+    tell(f"{config.model}, {parameters:,} parameters, on {who}: {config.shards} shards, batch {config.batch_size}")
+
+
+def tell(line: str) -> None:
+    print(line, flush=True)  # past any buffer: a cluster's log is read while the job runs
+
+
+def entry_point() -> None:
+    sys.exit(main())

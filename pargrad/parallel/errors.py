@@ -1,0 +1,28 @@
+"""What can end a run, each with the exit code that the command gives it.
+
+PargradError
+├── ResourcesError     3   asked for more than there is, or it was not there in time
+├── WorkerLostError    4   a worker died
+├── NonFiniteError     1   a loss or gradient is nan or infinite
+└── CannotSendError    2   a model, loss or data set that other processes cannot be given
+"""
+
+
+class PargradError(RuntimeError):
+    exit_code = 1
+
+
+class ResourcesError(PargradError):
+    exit_code = 3
+
+
+class WorkerLostError(PargradError):
+    exit_code = 4
+
+
+class NonFiniteError(PargradError):
+    exit_code = 1
+
+
+class CannotSendError(PargradError):
+    exit_code = 2

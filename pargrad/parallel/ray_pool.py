@@ -1,0 +1,333 @@
+"""The pool whose workers are Ray actors. Ray places, starts and ends them; the steps go over Unix sockets.
+
+The only module that imports ray. It must be opened in a thread that lives as long as the pool: Ray's processes end
+with the thread that started them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from multiprocessing.connection import wait
+from typing import Any
+
+import numpy as np
+
+import ray
+from ray import cloudpickle
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from pargrad.data import ArrayData, Data
+from pargrad.parallel.arena import Arena, arena_size, mapped, shared_memory
+from pargrad.parallel.channel import Channel, Listener
+from pargrad.parallel.cores import available_cores
+from pargrad.parallel.errors import ResourcesError, WorkerLostError
+from pargrad.parallel.payload import make_recipe, pack
+from pargrad.parallel.pool import Pool
+from pargrad.parallel.shards import owned_shards
+from pargrad.parallel.step import Chunk, Replica, Step, Work
+from pargrad.parallel.worker import Failure, serve
+
+OBJECT_STORE = 80_000_000  # bytes: Ray's least; arrays travel in the arena, not in the store
+KEPT_DATA_SETS = 4
+
+
+class WorkerActor:
+    """The Ray actor: one core, one blocking call."""
+
+    def serve(self, address: str, worker: int) -> None:
+        serve(address, worker)
+
+
+class RayPool(Pool):
+    """Steps on `workers` actors of this machine."""
+
+    def __init__(self, workers: int, address: str, start_timeout: float):
+        super().__init__()
+        self.workers = workers
+        self.address = address
+        self.start_timeout = start_timeout
+        self.started_ray = False
+        self.actors: list[Any] = []
+        self.serving: list[Any] = []
+        self.channels: list[Channel] = []
+        self.pids: list[int] = []
+        self.awaited = 0  # replies that are still to come
+        self.known: dict[int, tuple[Data, list[np.ndarray]]] = {}  # data sets by number, with rows to know them by
+        self.data_sets = 0
+        self.doing = "starting"
+        self.closed = False
+
+    # ----- start and end -----
+
+    def open(self, work: Work) -> None:
+        payload = pack(cloudpickle, work)
+        size = arena_size(work.layout)
+        try:
+            self.start_ray()
+            self.start_workers()
+            descriptor = shared_memory(size)
+            self.arena = Arena(work.layout, mapped(descriptor, size))
+            for peer in self.channels:
+                peer.send(("open", payload, size, self.workers))
+                peer.send_descriptor(descriptor)
+            os.close(descriptor)
+            self.awaited = self.workers
+            self.collect()
+        except BaseException:
+            self.close()
+            raise
+        self.replica = Replica(work, self.arena)
+
+    def start_ray(self) -> None:
+        if ray.is_initialized():
+            return  # the user's own, which is left as it is
+        join_ray(self.address, self.workers)
+        self.started_ray = True
+
+    def start_workers(self) -> None:
+        free = int(ray.available_resources().get("CPU", 0))
+        if free < self.workers:
+            raise ResourcesError(
+                f"asked for {self.workers} workers of one core each, but Ray has {free} free cores: write num_workers={max(free, 0)}"
+            )
+        listener = Listener()
+        try:
+            here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+            Actor = ray.remote(num_cpus=1, max_restarts=0, scheduling_strategy=here)(WorkerActor)
+            self.actors = [Actor.remote() for _ in range(self.workers)]
+            self.serving = [actor.serve.remote(listener.address, w) for w, actor in enumerate(self.actors)]
+            arrived: dict[int, tuple[Channel, int]] = {}
+            deadline = time.monotonic() + self.start_timeout
+            while len(arrived) < self.workers:
+                self.check_started(arrived, deadline)
+                with contextlib.suppress(TimeoutError, PermissionError):
+                    peer = listener.accept(0.2)
+                    worker, pid = peer.receive()
+                    arrived[worker] = peer, pid
+        finally:
+            listener.close()
+        self.channels = [arrived[w][0] for w in range(self.workers)]
+        self.pids = [arrived[w][1] for w in range(self.workers)]
+
+    def check_started(self, arrived: dict[int, Any], deadline: float) -> None:
+        """Raises when an actor failed, or when time is up."""
+        missing = [w for w in range(self.workers) if w not in arrived]
+        ended, _ = ray.wait([self.serving[w] for w in missing], num_returns=1, timeout=0)
+        if ended:
+            try:
+                ray.get(ended)
+            except Exception as error:
+                raise WorkerLostError(f"a worker could not start: {error}") from error
+        if time.monotonic() > deadline:
+            raise ResourcesError(
+                f"{len(arrived)} of {self.workers} workers were there after {self.start_timeout:g} s: free some cores, ask "
+                "for fewer workers, or allow a longer start_timeout"
+            )
+
+    def close(self) -> None:
+        if self.closed:
+            return
+        self.closed = True
+        for peer, pid in zip(self.channels, self.pids):
+            with contextlib.suppress(EOFError, ProcessLookupError, OSError):
+                if self.awaited:
+                    os.kill(pid, signal.SIGKILL)  # in the middle of something that nobody waits for
+                else:
+                    peer.send(("close",))
+        for actor in self.actors:
+            with contextlib.suppress(Exception):  # Ray itself may be gone
+                ray.kill(actor)
+        for peer in self.channels:
+            peer.close()
+        end_processes(self.pids, 2.0)
+        if self.started_ray:
+            ray.shutdown()
+
+    # ----- messages -----
+
+    def tell(self, doing: str, *message: Any) -> None:
+        """Sends one message to every worker; `collect` takes the replies."""
+        if self.awaited or self.closed:
+            raise RuntimeError("the trainer was interrupted in the middle of a step and cannot go on: make a new one")
+        self.doing = doing
+        for worker, peer in enumerate(self.channels):
+            self.awaited += 1
+            try:
+                peer.send(message)
+            except EOFError:
+                raise self.lost(worker) from None
+
+    def collect(self) -> list[Any]:
+        replies = []
+        for worker, peer in enumerate(self.channels):
+            try:
+                replies.append(peer.receive())
+            except EOFError:
+                raise self.lost(worker) from None
+            self.awaited -= 1
+        for reply in replies:
+            if isinstance(reply, Failure):
+                raise reply.as_error()
+        return replies
+
+    def ask(self, doing: str, *message: Any) -> list[Any]:
+        self.tell(doing, *message)
+        return self.collect()
+
+    def lost(self, worker: int) -> WorkerLostError:
+        pid = self.pids[worker] if self.pids else "?"
+        shards = (
+            owned_shards(worker, self.workers, self.replica.layout.shards) if hasattr(self, "replica") else range(0)
+        )
+        return WorkerLostError(
+            f"worker {worker} (process {pid}) was lost while {self.doing} (its shards: {list(shards)}). Was it killed, "
+            "or out of memory? The model has the parameters of the last completed step"
+        )
+
+    # ----- what a pool does -----
+
+    def share(self, data: Data, training: bool) -> None:
+        self.ask("preparing", "mode", self.number_of(data), training, self.half)
+
+    def number_of(self, data: Data) -> int:
+        """The number under which the workers have this data set, which they are given when it is new."""
+        rows = sample_rows(data)
+        for number, (known, known_rows) in self.known.items():
+            if same_data(data, rows, known, known_rows):
+                return number
+        number, self.data_sets = self.data_sets, self.data_sets + 1
+        recipe, descriptor = make_recipe(cloudpickle, data)
+        self.doing = "receiving the data set"
+        for worker, peer in enumerate(self.channels):
+            self.awaited += 1
+            try:
+                peer.send(("take", number, recipe, descriptor is not None))
+                if descriptor is not None:
+                    peer.send_descriptor(descriptor)
+            except EOFError:
+                raise self.lost(worker) from None
+        if descriptor is not None:
+            os.close(descriptor)
+        self.collect()
+        self.known[number] = data, rows
+        while len(self.known) > KEPT_DATA_SETS:
+            oldest = next(iter(self.known))
+            del self.known[oldest]
+            self.ask("forgetting a data set", "forget", oldest)
+        return number
+
+    def begin_gradients(self, step: Step) -> None:
+        self.tell(f"computing gradients of step {step.number}", "gradients", self.half, step)
+
+    def end_gradients(self) -> None:
+        self.collect()
+
+    def squares(self, divisor: float) -> None:
+        self.ask("computing the gradient's norm", "squares", divisor)
+
+    def update(self, divisor: float, scale: float) -> None:
+        self.ask("updating the parameters", "update", divisor, scale)
+
+    def evaluate(self, data: Data, chunks: list[Chunk]) -> Iterator[tuple[int, Any]]:
+        self.share(data, training=False)
+        self.doing = "evaluating"
+        left = iter(chunks)
+        busy = {peer.connection: worker for worker, peer in enumerate(self.channels)}
+        # Two chunks a worker: the next one is there when the first is done.
+        for chunk in [chunk for _ in range(2 * self.workers) if (chunk := next(left, None)) is not None]:
+            self.give(self.awaited % self.workers, chunk)
+        failure = None
+        while self.awaited:
+            for connection in wait(list(busy)):
+                worker = busy[connection]  # type: ignore[index]
+                try:
+                    reply = self.channels[worker].receive()
+                except EOFError:
+                    raise self.lost(worker) from None
+                self.awaited -= 1
+                failure = failure or (reply if isinstance(reply, Failure) else None)
+                chunk = None if failure else next(left, None)
+                if chunk is not None:
+                    self.give(worker, chunk)
+                if not failure:
+                    yield reply
+        if failure:
+            raise failure.as_error()
+
+    def give(self, worker: int, chunk: Chunk) -> None:
+        self.awaited += 1
+        try:
+            self.channels[worker].send(("evaluate", chunk))
+        except EOFError:
+            raise self.lost(worker) from None
+
+
+def join_ray(address: str, cores: int) -> None:
+    """Starts a Ray of this process's own, of so many cores, or joins the cluster at an address."""
+    before = signal.getsignal(signal.SIGTERM)
+    options: dict[str, Any] = {"address": address, "log_to_driver": False, "logging_level": "error"}
+    if address == "local":
+        options |= {"num_cpus": cores, "include_dashboard": False, "object_store_memory": OBJECT_STORE}
+    try:
+        ray.init(**options)
+    except ConnectionError as error:
+        raise ResourcesError(
+            f"no Ray cluster at address {address!r}: {error}. Write address='local', or start one with `ray start --head`"
+        ) from error
+    finally:
+        if before is not signal.SIG_DFL and threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, before)  # Ray puts its own handler in the place of the program's
+
+
+def free_cores_of(address: str) -> int:
+    """The free cores of the Ray that this process is in, or would join."""
+    if not ray.is_initialized():
+        join_ray(address, available_cores())
+    return int(ray.available_resources().get("CPU", 0))
+
+
+def sample_rows(data: Data) -> list[np.ndarray]:
+    """64 rows at fixed places: whether arrays are still what they were when they were shared."""
+    if type(data) is not ArrayData or not len(data):
+        return []
+    places = np.linspace(0, len(data) - 1, min(64, len(data))).astype(np.int64)
+    return [array.take(places, axis=0) for array in data.arrays]
+
+
+def same_data(data: Data, rows: list[np.ndarray], known: Data, known_rows: list[np.ndarray]) -> bool:
+    if type(data) is not ArrayData or type(known) is not ArrayData:
+        return data is known
+    same = len(data.arrays) == len(known.arrays) and all(a is b for a, b in zip(data.arrays, known.arrays))
+    return same and all(np.array_equal(a, b, equal_nan=a.dtype.kind == "f") for a, b in zip(rows, known_rows))
+
+
+def end_processes(pids: list[int], patience: float) -> None:
+    """Waits until these processes are gone, and kills those that are not gone in time."""
+    deadline = time.monotonic() + patience
+    left = list(pids)
+    while left:
+        left = [pid for pid in left if is_alive(pid)]
+        if left and time.monotonic() > deadline:
+            for pid in left:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            deadline += patience
+        if left:
+            time.sleep(0.01)
+
+
+def is_alive(pid: int) -> bool:
+    """Whether a process runs; one that only waits to be reaped does not."""
+    try:
+        os.kill(pid, 0)
+        with open(f"/proc/{pid}/stat") as file:
+            return file.read().rpartition(")")[2].split()[0] != "Z"
+    except ProcessLookupError:
+        return False
+    except FileNotFoundError:  # it has just ended, or this system has no /proc
+        return not os.path.exists("/proc")

@@ -1,0 +1,327 @@
+"""The data-parallel step: gradient of a node of shards, reduce of a block, update of a block.
+
+Each reads the current half of the arena and writes only its own slot, or its own block of the other half, so each
+can be called again after a death. Every pool calls these and none writes them again.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from pargrad import random
+from pargrad.data import Data
+from pargrad.nn import Module, Parameter
+from pargrad.parallel.arena import Arena, Block, Layout, Run, Spec
+from pargrad.parallel.errors import NonFiniteError
+from pargrad.parallel.objective import Objective
+from pargrad.parallel.shards import Node, reduce_tree, shard_slice
+from pargrad.tensor import Tensor, no_grad, run_backward, seed_gradient
+
+
+class Step(NamedTuple):
+    """One optimizer step: its number from 1, its epoch, the batch's indices, the options of each parameter group."""
+
+    number: int
+    epoch: int
+    indices: np.ndarray
+    hyperparameters: list[dict[str, Any]]
+
+
+class StepResult(NamedTuple):
+    """What a step says of its batch: the mean loss, its divisor, the norm of the gradient where it was clipped."""
+
+    number: int
+    epoch: int
+    loss: float
+    divisor: float
+    examples: int
+    norm: float | None
+
+
+class Chunk(NamedTuple):
+    """A piece of an evaluation: the examples [start, stop), to be scored or predicted."""
+
+    number: int
+    start: int
+    stop: int
+    predict: bool
+
+
+class ChunkScore(NamedTuple):
+    """A chunk of an evaluation as sums and counts; correct is None where the output is no class scores."""
+
+    sum: float
+    divisor: float
+    correct: int | None
+    count: int
+
+
+class Work(NamedTuple):
+    """What every process of a run is given: all but the data set and the memory."""
+
+    model: Module
+    objective: Objective
+    penalty: Any
+    optimizer: type
+    layout: Layout
+    seed: int
+
+
+def make_layout(model: Module, optimizer: Any, shards: int, penalty: Any) -> Layout:
+    """The layout of a model's parameters and buffers under an optimizer's groups; without one there are no slots."""
+    groups = [] if optimizer is None else optimizer.param_groups
+    group_of = {id(p): g for g, group in enumerate(groups) for p in group["params"]}
+    named = list(Module.named_parameters(model))
+    foreign = set(group_of) - {id(p) for _, p in named}
+    if foreign:
+        raise ValueError(
+            f"the optimizer holds {len(foreign)} parameters that the model does not: write optim.AdamW(model.parameters())"
+        )
+
+    def spec(name: str, p: Parameter) -> Spec:
+        group = group_of.get(id(p), -1)
+        states = 0 if group < 0 else len(optimizer.state_names(groups[group]))
+        return Spec(name, p.shape, p.dtype.name, group, states)
+
+    parameters = [spec(name, p) for name, p in named]
+    buffers = [Spec(name, b.shape, b.dtype.name) for name, b in Module.named_buffers(model)]
+    slots = 0 if optimizer is None else shards + (penalty is not None)
+    return Layout(parameters, buffers, shards, getattr(optimizer, "unit", "element"), slots)
+
+
+class Replica:
+    """A model on the arena, and this process's part of a step."""
+
+    def __init__(self, work: Work, arena: Arena):
+        self.work = work
+        self.arena = arena
+        self.layout = work.layout
+        self.parameters = [p for _, p in Module.named_parameters(work.model)]
+        self.buffers = [b for _, b in Module.named_buffers(work.model)]
+        modules = dict(Module.named_modules(work.model))
+        places = [(name, *name.rpartition(".")[::2], b) for name, b in Module.named_buffers(work.model)]
+        self.buffer_places = [(name, modules[path], attribute, b) for name, path, attribute, b in places]
+        self.index = {p: i for i, p in enumerate(self.parameters)}
+        self.select(0)
+
+    def select(self, half: int) -> None:
+        """Makes `half` the one that is read: the model's parameters and buffers point into it."""
+        self.now, self.next = self.arena.halves[half], self.arena.halves[1 - half]
+        for parameter, view in zip(self.parameters, self.now.parameter_views):
+            parameter.array = view
+        for buffer, view in zip(self.buffers, self.now.buffer_views):
+            buffer.array = view
+
+    # ----- gradient -----
+
+    def gradient(self, data: Data, step: Step, node: Node) -> None:
+        """The node's gradient into slot `start`, its shards' sums and divisors into theirs; two shards add up at once."""
+        start, size = node
+        if size <= 2:
+            for shard in range(start, start + size):
+                self.shard_gradient(data, step, shard, start)
+            return
+        half = size // 2
+        self.gradient(data, step, (start, half))
+        self.gradient(data, step, (start + half, half))
+        into, other = self.arena.slot_views[start], self.arena.slot_views[start + half]
+        reached, also = self.arena.reached[start], self.arena.reached[start + half]
+        for i in np.flatnonzero(also):
+            if reached[i]:
+                np.add(into[i], other[i], out=into[i])
+            else:
+                np.copyto(into[i], other[i])
+        reached |= also
+
+    def shard_gradient(self, data: Data, step: Step, shard: int, slot: int) -> None:
+        """Shard `shard`'s gradient: written into the slot where it begins the node, added where it is the second."""
+        arena = self.arena
+        arena.sums[shard] = arena.divisors[shard] = 0
+        if shard == slot:
+            arena.reached[slot] = 0
+        part = shard_slice(shard, self.layout.shards, len(step.indices))
+        indices = step.indices[part]
+        if not len(indices):
+            return  # an empty shard is absent
+        try:
+            generator = random.ShardGenerator(self.work.seed, step.number, shard)
+            with random.using(generator):
+                total, divisor, _ = self.work.objective(self.work.model, data.batch(indices, generator))
+                self.backward(total, slot)
+            self.check_buffers()
+        except Exception as error:
+            shown = ", ".join(map(str, indices[:8])) + (", ..." if len(indices) > 8 else "")
+            error.add_note(
+                f"in step {step.number} (epoch {step.epoch}), shard {shard} of {self.layout.shards}, "
+                f"examples {part.start} to {part.stop - 1} of the batch: indices [{shown}] of the data"
+            )
+            raise
+        arena.sums[shard], arena.divisors[shard] = total.array, divisor
+
+    def penalty_gradient(self, step: Step) -> None:
+        """The gradient of the batch's penalty, which belongs to no shard, into the last slot."""
+        slot = self.layout.shards
+        self.arena.reached[slot] = 0
+        with random.using(random.ShardGenerator(self.work.seed, step.number, slot)):
+            total = self.work.penalty(self.work.model)
+            self.backward(total, slot)
+        self.arena.sums[slot] = total.array
+
+    def backward(self, total: Tensor, slot: int) -> None:
+        views, reached, index = self.arena.slot_views[slot], self.arena.reached[slot], self.index
+
+        def accumulate(leaf: Tensor, gradient: np.ndarray, owned: bool) -> None:
+            i = index.get(leaf)  # type: ignore[call-overload]
+            if i is not None:
+                if reached[i]:
+                    np.add(views[i], gradient, out=views[i])
+                else:
+                    np.copyto(views[i], gradient)
+                    reached[i] = 1
+
+        run_backward(total, seed_gradient(total, None), accumulate)
+
+    def check_buffers(self) -> None:
+        for (name, module, attribute, buffer), view in zip(self.buffer_places, self.now.buffer_views):
+            if buffer.array is not view or getattr(module, attribute) is not buffer:
+                raise RuntimeError(
+                    f"buffer {name!r} of {type(module).__name__} was replaced in training: a shard must not change a "
+                    "buffer, because its copies would differ. Keep such state outside the model"
+                )
+
+    # ----- reduce -----
+
+    def reduce(self, nodes: list[Node], block: Block | Run) -> np.ndarray | None:
+        """The tree's sum of the nodes' gradients over one block, for a run over blocks reached alike; None: not reached.
+
+        What is returned may be a slot itself: it is not to be written.
+        """
+        parameter = block.parameter if isinstance(block, Block) else block.blocks[0].parameter
+        level: list[np.ndarray | None] = [None] * self.layout.shards
+        for start, _ in nodes:
+            if self.arena.reached[start, parameter]:
+                level[start] = self.arena.slots[start][block.dtype][block.start : block.stop]
+        return reduce_tree(level, np.add)
+
+    def gradient_of(self, nodes: list[Node], block: Block | Run, divisor: float) -> np.ndarray | None:
+        """The batch's gradient over a block, in an array of its own: the sum divided once, and the penalty's added."""
+        total = self.reduce(nodes, block)
+        # A sum that was just made may be divided where it is; a slot may not.
+        out = None if total is None else np.divide(total, divisor, out=total if total.base is None else None)
+        if self.work.penalty is not None:
+            parameter = block.parameter if isinstance(block, Block) else block.blocks[0].parameter
+            slot = self.layout.shards
+            if self.arena.reached[slot, parameter]:
+                penalty = self.arena.slots[slot][block.dtype][block.start : block.stop]
+                out = penalty.copy() if out is None else np.add(out, penalty, out=out)
+        return out
+
+    def squares(self, nodes: list[Node], blocks: list[tuple[int, Block]], divisor: float) -> None:
+        """The float64 sum of squares of each block's gradient, into the arena: added up in block order, it is the norm."""
+        for i, block in blocks:
+            gradient = self.gradient_of(nodes, block, divisor)
+            self.arena.squares[i] = 0.0 if gradient is None else np.sum(np.square(gradient, dtype=np.float64))
+
+    # ----- update -----
+
+    def update(self, step: Step, nodes: list[Node], runs: list[Run], divisor: float, scale: float) -> None:
+        """The optimizer's step on these runs: gradient / divisor * scale in, the other half out."""
+        starts = [start for start, _ in nodes] + [self.layout.shards] * (self.work.penalty is not None)
+        reached = self.arena.reached[starts]
+        alike = bool(reached.all())
+        for run in runs:
+            first, last = run.blocks[0].parameter, run.blocks[-1].parameter
+            steps = self.now.steps[first : last + 1]
+            if alike and (steps == steps[0]).all():
+                self.update_one(step, nodes, run, int(steps[0]), divisor, scale)
+            else:
+                for block in run.blocks:
+                    self.update_one(step, nodes, block, int(self.now.steps[block.parameter]), divisor, scale)
+            for block in run.blocks:
+                if block.first:
+                    i = block.parameter
+                    self.next.steps[i] = self.now.steps[i] + bool(reached[:, i].any())
+
+    def update_one(
+        self, step: Step, nodes: list[Node], block: Block | Run, steps: int, divisor: float, scale: float
+    ) -> None:
+        piece, options = slice(block.start, block.stop), step.hyperparameters[block.group]
+        old, new = self.now.parameters[block.dtype][piece], self.next.parameters[block.dtype][piece]
+        count = len(self.work.optimizer.state_names(options))
+        state = tuple(array[piece] for array in self.now.states[block.dtype][:count])
+        new_state = tuple(array[piece] for array in self.next.states[block.dtype][:count])
+        gradient = self.gradient_of(nodes, block, divisor)
+        if gradient is None:  # no shard's graph reached it: it stays as it is, as torch's with grad None
+            for array, other in zip((old, *state), (new, *new_state)):
+                np.copyto(other, array)
+            return
+        if scale != 1.0:
+            gradient *= scale
+        if self.layout.unit == "parameter":
+            shape = self.layout.parameters[
+                block.blocks[0].parameter if isinstance(block, Run) else block.parameter
+            ].shape
+            old, new, gradient = old.reshape(shape), new.reshape(shape), gradient.reshape(shape)
+            state, new_state = tuple(a.reshape(shape) for a in state), tuple(a.reshape(shape) for a in new_state)
+        self.work.optimizer.update(old, gradient, state, new, new_state, steps + 1, options)
+
+    # ----- evaluation -----
+
+    def evaluate(self, data: Data, chunk: Chunk) -> ChunkScore | np.ndarray:
+        """Loss and hits of one chunk, or the model's output for it; without a graph."""
+        generator = random.ShardGenerator(self.work.seed, 0, chunk.number)  # step 0: no training step has this stream
+        indices = np.arange(chunk.start, chunk.stop)
+        with no_grad(), random.using(generator):
+            try:
+                batch = data.batch(indices, generator)
+                if chunk.predict:
+                    return self.work.model(*(Tensor(array) for array in batch[:-1])).array
+                total, divisor, output = self.work.objective(self.work.model, batch)
+            except Exception as error:
+                error.add_note(f"in the evaluation of examples {chunk.start} to {chunk.stop - 1}")
+                raise
+        return ChunkScore(float(total.array), float(divisor), hits(output, batch[-1]), len(indices))
+
+
+def hits(output: Any, target: np.ndarray) -> int | None:
+    """How many class scores have their largest at the target; None where these are no class scores and indices."""
+    if not isinstance(output, Tensor) or output.ndim != 2 or target.ndim != 1 or target.dtype.kind not in "iu":
+        return None
+    return int(np.count_nonzero(output.array.argmax(axis=1) == target))
+
+
+def totals(arena: Arena, step: Step) -> tuple[float, float]:
+    """The batch's sum and divisor, in the tree's order; what is not finite is refused with the shard that it came from."""
+    shards = arena.layout.shards
+    sums, divisors = arena.sums[:shards].tolist(), arena.divisors[:shards].tolist()
+    total, divisor = (reduce_tree(values, lambda left, right: left + right) for values in (sums, divisors))
+    assert total is not None and divisor is not None
+    penalty = float(arena.sums[shards]) if len(arena.sums) > shards else 0.0
+    if divisor == 0:
+        raise NonFiniteError(
+            f"step {step.number} (epoch {step.epoch}): the divisor of the batch is 0, so its mean is not defined. "
+            "Every target is ignored or has weight 0: leave such batches out, or use a larger batch_size"
+        )
+    if not math.isfinite(total) or not math.isfinite(divisor) or not math.isfinite(penalty):
+        wrong = [i for i, value in enumerate(sums) if not math.isfinite(value)]
+        where = (
+            f"the loss of shard {wrong[0]} of {shards} is {sums[wrong[0]]}"
+            if wrong
+            else f"the loss is {total + penalty}"
+        )
+        raise NonFiniteError(
+            f"step {step.number} (epoch {step.epoch}): {where}. The parameters are as they were before this step: "
+            "lower the learning rate, look for nan in the data, or set clip_norm"
+        )
+    return total / divisor + penalty, divisor
+
+
+def norm_of(arena: Arena) -> float:
+    """The gradient's norm from the blocks' float64 sums of squares, added in block order."""
+    total = 0.0
+    for square in arena.squares.tolist():
+        total += square
+    return math.sqrt(total)

@@ -1,0 +1,339 @@
+"""The Trainer: epochs of data-parallel steps over a model, and its evaluation on the same workers."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import sys
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+
+from pargrad.data import Data, as_data, epoch_order
+from pargrad.nn import Module
+from pargrad.optim import Optimizer
+from pargrad.parallel import scoring
+from pargrad.parallel.cores import available_cores, one_blas_thread
+from pargrad.parallel.errors import ResourcesError
+from pargrad.parallel.objective import Objective
+from pargrad.parallel.pool import Pool, SerialPool
+from pargrad.parallel.progress import Progress, check_choice, say
+from pargrad.parallel.shards import check_shards
+from pargrad.parallel.step import Step, Work, make_layout
+
+# Arguments whose meaning is fixed but whose work is not done yet, with their defaults.
+NOT_YET: dict[str, Any] = {
+    "scheduler": None,
+    "schedule_per": "epoch",
+    "metrics": (),
+    "callbacks": (),
+    "run_dir": None,
+    "resume": "auto",
+    "max_failures": 3,
+}
+
+
+class Trainer:
+    """Trains a model data-parallel: the same bits for every number of workers.
+
+    Each batch is cut into `shards`; workers compute the gradients of the shards' summed losses, these are added in
+    one fixed tree, divided once by the batch's divisor, and the optimizer steps.
+
+    model: a Module. loss(output, target): one of pargrad's, or any that returns `(sum, divisor)` or one value per
+    example; `loss_is="mean over examples"` or `"sum"` explains one that returns a single number.
+    step(model, batch) -> (sum, divisor) takes the place of the loss; penalty(model) -> scalar is added once a batch.
+    optimizer: an `optim.Optimizer` over the model's parameters; its `state_dict()` is current after `fit`.
+    batch_size: examples of one step; the last batch of an epoch may be shorter.
+    num_workers: Ray actors, one core each; "auto": the free cores, at most `shards`; 0: this process alone.
+    address: "local" starts a Ray for this trainer; "auto" or "host:port" joins one; a Ray that this process has
+    already initialised is used as it is.
+    clip_norm: the largest norm of the batch's gradient, as torch's `clip_grad_norm_`.
+    seed: of the epochs' orders (torch's randperm seeded seed + epoch) and of what is drawn inside the shards.
+    start_timeout: seconds that the workers may take to start. progress: "auto", "bar", "lines" or "off".
+
+    A worker that dies ends the run with WorkerLostError; the model then has the parameters of the last completed
+    step. Between opening and `close` the model's parameters are read-only memory that the workers share.
+    """
+
+    def __init__(
+        self,
+        model: Module,
+        loss: Any,
+        optimizer: Optimizer | None,
+        *,
+        batch_size: int,
+        shards: int = 8,
+        num_workers: int | str = "auto",
+        address: str = "local",
+        scheduler: Any = None,
+        schedule_per: str = "epoch",
+        clip_norm: float | None = None,
+        metrics: tuple = (),
+        callbacks: tuple = (),
+        run_dir: Any = None,
+        resume: str = "auto",
+        seed: int = 0,
+        max_failures: int = 3,
+        start_timeout: float = 60.0,
+        progress: str = "auto",
+        loss_is: str | None = None,
+        step: Callable | None = None,
+        penalty: Callable | None = None,
+    ):
+        given = locals()
+        for name, default in NOT_YET.items():
+            if given[name] != default:
+                raise ValueError(f"Trainer({name}=...) is not there yet: leave it out (got {given[name]!r})")
+        if not isinstance(model, Module):
+            raise TypeError(f"expected a pargrad.nn.Module to train, got {type(model).__name__}")
+        if optimizer is not None and not isinstance(optimizer, Optimizer):
+            raise TypeError(
+                f"expected an optimizer such as optim.AdamW(model.parameters()), got {type(optimizer).__name__}"
+            )
+        if not isinstance(batch_size, int) or batch_size < 1:
+            raise ValueError(f"expected batch_size of at least 1, got {batch_size!r}")
+        if clip_norm is not None and not clip_norm > 0:
+            raise ValueError(f"expected clip_norm above 0 (or None), got {clip_norm}")
+        self.model = model
+        self.optimizer = optimizer
+        self.batch_size = batch_size
+        self.shards = check_shards(shards)
+        self.clip_norm = clip_norm
+        self.seed = seed
+        self.start_timeout = start_timeout
+        self.progress = check_choice(progress)
+        self.objective = Objective(loss, loss_is, step)
+        self.penalty = penalty
+        self.address = address
+        # Scoring alone cuts no batch, so nothing bounds its workers but the cores.
+        self.num_workers = choose_workers(
+            num_workers, self.shards if optimizer is not None else None, address, self.progress
+        )
+        self.history: list[dict[str, Any]] = []
+        self.steps = 0  # completed
+        self.epoch = 0  # the one that the next step belongs to
+        self.batches = 0  # of that epoch that are done
+        self.pool: Pool | None = None
+        self.own: list[np.ndarray] = []  # the model's own arrays, while it points into the arena
+        self.closed = False
+
+    # ----- what users call -----
+
+    def fit(
+        self, data: Any, *, epochs: int | None = None, max_steps: int | None = None, validation: Any = None
+    ) -> list[dict[str, Any]]:
+        """Trains for `epochs` more epochs, or `max_steps` more steps, whichever ends first.
+
+        data: `(x, y)` arrays or a data set. validation: the same, evaluated after each epoch. A second fit goes on
+        where this one ended, in the middle of an epoch too. Returns the history: one dict an epoch (or part of one)
+        with epoch, loss (the mean over its examples), steps, seconds, samples_per_second, and validation_loss,
+        validation_accuracy.
+        """
+        data = check_data(data, self.batch_size)
+        validation = None if validation is None else as_data(validation)
+        if epochs is None and max_steps is None:
+            raise ValueError("fit() needs an end: write epochs=3 or max_steps=1000")
+        for name, value in (("epochs", epochs), ("max_steps", max_steps)):
+            if value is not None and (not isinstance(value, int) or value < 0):
+                raise ValueError(f"fit: expected {name} to be an integer of at least 0, got {value!r}")
+        if self.optimizer is None:
+            raise ValueError(
+                "fit() needs an optimizer: write Trainer(model, loss, optim.AdamW(model.parameters()), ...)"
+            )
+        pool = self.open()
+        last_epoch = None if epochs is None else self.epoch + epochs
+        last_step = None if max_steps is None else self.steps + max_steps
+        with one_blas_thread():
+            while (last_epoch is None or self.epoch < last_epoch) and (last_step is None or self.steps < last_step):
+                self.history.append(self.fit_epoch(pool, data, last_step))
+                if validation is not None and self.batches == 0:
+                    results = scoring.evaluate(pool, validation, self.progress if self.progress != "lines" else "off")
+                    self.history[-1].update({f"validation_{k}": v for k, v in results.items() if k != "count"})
+        self.publish()
+        return self.history
+
+    def evaluate(self, data: Any) -> dict[str, Any]:
+        """{"loss", "accuracy" (where the outputs are class scores), "count"} over a data set, each example once."""
+        data, pool = as_data(data), self.open()
+        with one_blas_thread():
+            return scoring.evaluate(pool, data, self.progress)
+
+    def score(self, data: Any, metric: str = "accuracy") -> float:
+        """One figure of `evaluate`: "accuracy" or "loss"."""
+        scoring.check_metric(metric)
+        return scoring.pick_metric(self.evaluate(data), metric)
+
+    def predict(self, data: Any) -> np.ndarray:
+        """The model's outputs for a data set, `(x, y)` or `x` alone, in its order."""
+        alone = isinstance(data, np.ndarray)
+        data, pool = as_data((data, np.zeros(len(data), np.int64)) if alone else data), self.open()
+        with one_blas_thread():
+            return scoring.predict(pool, data, self.progress)
+
+    def close(self) -> None:
+        """Ends the workers and gives the model and the optimizer arrays of their own again. May be called again."""
+        pool, self.pool, self.closed = self.pool, None, True
+        if pool is not None:
+            try:
+                self.publish_from(pool)
+                for parameter, own in zip(self.tensors(), self.own):
+                    np.copyto(own, parameter.array)
+                    parameter.array = own
+            finally:
+                pool.close()
+
+    def __enter__(self) -> Trainer:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    # ----- how it works -----
+
+    def fit_epoch(self, pool: Pool, data: Data, last_step: int | None) -> dict[str, Any]:
+        """The rest of the current epoch, up to `last_step`."""
+        epoch, before, examples, total, divisor = self.epoch, self.steps, 0, 0.0, 0.0
+        started = time.perf_counter()
+        bar = Progress(self.progress, f"epoch {epoch + 1}", len(data) - self.batches * self.batch_size)
+        try:
+            for result in pool.run(data, self.steps_of_epoch(len(data), last_step), self.clip_norm):
+                self.steps, self.batches = result.number, self.batches + 1
+                examples += result.examples
+                total, divisor = total + result.loss * result.divisor, divisor + result.divisor
+                bar.advance(result.examples, loss=f"{result.loss:.4f}", workers=self.num_workers)
+        finally:
+            bar.close()
+        if self.batches * self.batch_size >= len(data):
+            self.epoch, self.batches = epoch + 1, 0
+        seconds = time.perf_counter() - started
+        return {
+            "epoch": epoch,
+            "loss": total / divisor,
+            "steps": self.steps - before,
+            "seconds": seconds,
+            "samples_per_second": examples / seconds,
+        }
+
+    def steps_of_epoch(self, examples: int, last_step: int | None) -> Iterator[Step]:
+        assert self.optimizer is not None
+        order = epoch_order(examples, self.seed, self.epoch)
+        epoch, number = self.epoch, self.steps
+        for start in range(self.batches * self.batch_size, examples, self.batch_size):
+            number += 1
+            if last_step is not None and number > last_step:
+                return
+            options = [{k: v for k, v in group.items() if k != "params"} for group in self.optimizer.param_groups]
+            yield Step(number, epoch, order[start : start + self.batch_size], options)
+
+    def tensors(self) -> list[Any]:
+        return [*Module.parameters(self.model), *Module.buffers(self.model)]
+
+    def open(self) -> Pool:
+        """The pool, which is made at the first call."""
+        if self.closed:
+            raise RuntimeError("this trainer is closed: make a new one, or stay inside the `with` block")
+        if self.pool is None:
+            layout = make_layout(self.model, self.optimizer, self.shards, self.penalty)
+            work = Work(self.model, self.objective, self.penalty, type(self.optimizer), layout, self.seed)
+            pool = make_pool(self.num_workers, self.address, self.start_timeout)
+            own = [tensor.array for tensor in self.tensors()]
+            pool.open(work)
+            self.own, self.pool = own, pool
+            count = len(layout.parameters)
+            pool.fill(own[:count], self.first_states(), self.first_steps(), own[count:])
+        return self.pool
+
+    def first_states(self) -> list[list[np.ndarray]]:
+        """Each parameter's state arrays, where the optimizer has stepped before."""
+        assert self.pool is not None
+        if self.optimizer is None:
+            return []
+        states: list[list[np.ndarray]] = []
+        for p, spec in zip(Module.parameters(self.model), self.pool.arena.layout.parameters):
+            held = self.optimizer.state.get(p, {})
+            names = self.optimizer.state_names(self.optimizer.param_groups[spec.group]) if spec.group >= 0 else ()
+            states.append([held[name] for name in names] if held else [])
+        return states
+
+    def first_steps(self) -> list[int]:
+        state = {} if self.optimizer is None else self.optimizer.state
+        return [int(state.get(p, {}).get("step", 0)) for p in Module.parameters(self.model)]
+
+    def publish(self) -> None:
+        assert self.pool is not None
+        self.publish_from(self.pool)
+
+    def publish_from(self, pool: Pool) -> None:
+        """The optimizer's state, out of the arena into arrays of its own."""
+        if self.optimizer is None:
+            return
+        now, layout = pool.arena.halves[pool.half], pool.arena.layout
+        for i, (p, spec, offset) in enumerate(zip(Module.parameters(self.model), layout.parameters, layout.offsets)):
+            if spec.group >= 0 and now.steps[i]:
+                names = self.optimizer.state_names(self.optimizer.param_groups[spec.group])
+                arrays = [flat[offset : offset + p.numel()].reshape(p.shape).copy() for flat in now.states[spec.dtype]]
+                self.optimizer.state[p] = {"step": int(now.steps[i]), **dict(zip(names, arrays))}
+
+
+def make_pool(num_workers: int, address: str, start_timeout: float) -> Pool:
+    if num_workers == 0:
+        return SerialPool()
+    return ray_pool(address).RayPool(num_workers, address, start_timeout)
+
+
+def ray_pool(address: str) -> Any:
+    """The module that imports ray, which is imported where it is used and nowhere before."""
+    if "ray" not in sys.modules:  # it reads its environment once
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # they would look for a network
+        if address == "local" and "RAY_AUTH_MODE" not in os.environ:
+            # A token of this run's own: else Ray writes one to the user's home.
+            os.environ.update(RAY_AUTH_MODE="token", RAY_AUTH_TOKEN=secrets.token_hex(32))
+    from pargrad.parallel import ray_pool
+
+    return ray_pool
+
+
+def choose_workers(num_workers: int | str, shards: int | None, address: str, progress: str) -> int:
+    """`num_workers` as a number, refused at once where it is more than the shards or than the cores of this machine."""
+    if isinstance(num_workers, bool) or not (
+        num_workers == "auto" or isinstance(num_workers, int) and num_workers >= 0
+    ):
+        raise ValueError(f"expected num_workers to be 'auto', 0 or a positive number, got {num_workers!r}")
+    local = address == "local" and not ray_is_initialized()
+    if num_workers == "auto":
+        cores = available_cores() if local else ray_pool(address).free_cores_of(address)
+        if shards is not None and cores > shards:
+            if progress != "off":
+                say(
+                    f"num_workers='auto' takes {shards} of {cores} free cores: a batch has {shards} shards; write shards={1 << (cores - 1).bit_length()} to use more"
+                )
+            return shards
+        return max(cores, 1)
+    assert isinstance(num_workers, int)
+    if shards is not None and num_workers > shards:
+        raise ValueError(
+            f"expected at most as many workers as shards, got num_workers={num_workers} and shards={shards}: write shards={1 << (num_workers - 1).bit_length()}"
+        )
+    if local and num_workers > available_cores():
+        raise ResourcesError(
+            f"asked for {num_workers} workers of one core each, but this machine has {available_cores()} available cores: write num_workers={available_cores()}"
+        )
+    return num_workers
+
+
+def ray_is_initialized() -> bool:
+    ray = sys.modules.get("ray")  # who has not imported it has not initialised it
+    return ray is not None and ray.is_initialized()
+
+
+def check_data(data: Any, batch_size: int) -> Data:
+    data = as_data(data)
+    if not len(data):
+        raise ValueError("the data set is empty: expected at least one example")
+    if batch_size > len(data):
+        raise ValueError(
+            f"batch_size {batch_size} is larger than the data set, which has {len(data)} examples: write batch_size={len(data)}"
+        )
+    return data

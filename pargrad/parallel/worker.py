@@ -1,0 +1,107 @@
+"""A worker: a process with a replica of the model, which computes what the driver's messages ask for until it ends."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import signal
+import traceback
+from typing import Any
+
+from threadpoolctl import threadpool_limits
+
+from pargrad.nn import Module
+from pargrad.parallel import channel
+from pargrad.parallel.arena import Arena, mapped
+from pargrad.parallel.payload import follow_recipe
+from pargrad.parallel.pool import Share
+from pargrad.parallel.step import Replica
+
+
+class Failure:
+    """An error in a worker as it is sent: the error itself where it can be, and its traceback as text."""
+
+    def __init__(self, error: BaseException, worker: int):
+        self.worker = worker
+        self.text = "".join(traceback.format_exception(error))
+        try:
+            self.error: BaseException | None = pickle.loads(pickle.dumps(error))
+        except Exception:
+            self.error = None
+
+    def as_error(self) -> BaseException:
+        """The error to raise in the driver, with the worker's traceback as a note."""
+        error = self.error or RuntimeError(self.text.strip().splitlines()[-1])
+        error.add_note(f"raised in worker {self.worker}:\n{self.text}")
+        return error
+
+
+def serve(address: str, worker: int) -> None:
+    """Connects to the driver and works until it says "close". A driver that is gone ends the process at once."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the driver's to handle
+    peer = channel.connect(address)
+    try:
+        peer.send((worker, os.getpid()))
+        with threadpool_limits(limits=1):
+            Worker(peer, worker).work()
+    except EOFError:
+        os._exit(1)
+
+
+class Worker:
+    """What a worker knows: its replica and share, and the data sets that it was given."""
+
+    def __init__(self, peer: channel.Channel, worker: int):
+        self.peer = peer
+        self.worker = worker
+        self.data: dict[int, Any] = {}
+
+    def work(self) -> None:
+        while True:
+            name, *arguments = self.peer.receive()
+            if name == "close":
+                return
+            try:
+                reply = getattr(self, name)(*arguments)
+            except EOFError:
+                raise
+            except BaseException as error:
+                reply = Failure(error, self.worker)
+            self.peer.send(reply)
+
+    # ----- what the driver asks for; what is returned is the reply -----
+
+    def open(self, payload: bytes, size: int, workers: int) -> None:
+        descriptor = self.peer.receive_descriptor()
+        work = pickle.loads(payload)
+        self.replica = Replica(work, Arena(work.layout, mapped(descriptor, size)))
+        self.share = Share(self.replica, self.worker, workers)
+        os.close(descriptor)
+
+    def take(self, number: int, recipe: Any, has_memory: bool) -> None:
+        descriptor = self.peer.receive_descriptor() if has_memory else None
+        self.data[number] = follow_recipe(pickle.loads, recipe, descriptor)
+        if descriptor is not None:
+            os.close(descriptor)
+
+    def forget(self, number: int) -> None:
+        del self.data[number]
+
+    def mode(self, number: int, training: bool, half: int) -> None:
+        self.current = self.data[number]
+        Module.train(self.replica.work.model, training)
+        self.replica.select(half)
+
+    def gradients(self, half: int, step: Any) -> None:
+        self.step = step
+        self.replica.select(half)
+        self.share.gradients(self.current, step)
+
+    def squares(self, divisor: float) -> None:
+        self.share.squares(divisor)
+
+    def update(self, divisor: float, scale: float) -> None:
+        self.share.update(self.step, divisor, scale)
+
+    def evaluate(self, chunk: Any) -> Any:
+        return chunk.number, self.replica.evaluate(self.current, chunk)
