@@ -74,8 +74,9 @@ def make_parser() -> Any:
         def parse_args(self, args: Any = None, *rest: Any, **named: Any) -> Any:
             return super().parse_args([underscored(arg) for arg in args or sys.argv[1:]], *rest, **named)
 
-        def format_help(self) -> str:
-            return re.sub(r"--[a-z]+(_[a-z]+)+", lambda flag: flag.group().replace("_", "-"), super().format_help())
+        def format_help(self, formatter: Any = None) -> str:
+            text = super().format_help(formatter)
+            return re.sub(r"--[a-z]+(_[a-z]+)+", lambda flag: flag.group().replace("_", "-"), text)
 
         def format_usage(self) -> str:
             return "usage: pargrad train mnist [options]; pargrad train --help lists them\n"
@@ -86,7 +87,9 @@ def make_parser() -> Any:
     train.add_argument("data_set", nargs="?", default="mnist", choices=list(DATA_SETS), help="what to train on")
     train.add_argument("--config", action=ActionConfigFile, help="a YAML or JSON file of options")
     train.add_argument(
-        "--download", action="store_true", help="fetch the data set into the user's cache directory if it is nowhere found"
+        "--download",
+        action="store_true",
+        help="fetch the data set into the user's cache directory if it is nowhere found",
     )
     train.add_class_arguments(TrainConfig, skip={"data_set", "download"})
     commands.add_subcommand("train", train, help="train on MNIST or Fashion-MNIST")

@@ -20,16 +20,20 @@ def tensor(data: Any, *, dtype: Any = None, requires_grad: bool = False) -> Tens
         data = data.array
     if dtype is None and not isinstance(data, np.ndarray | np.generic):
         array = np.array(data)
-        holds_arrays = isinstance(data, list | tuple) and any(
-            isinstance(part, np.ndarray | np.generic) for part in data
-        )
-        if array.dtype == np.float64 and not holds_arrays:
+        if array.dtype == np.float64 and not holds_float64(data):
             array = array.astype(DEFAULT_FLOAT)
     else:
         array = np.array(data, dtype=dtype)
     if array.dtype.kind not in "biufc":
         raise TypeError(f"tensor(): expected numbers of one shape, got {array.dtype} from {type(data).__name__}")
     return leaf(array, requires_grad)
+
+
+def holds_float64(data: Any) -> bool:
+    """Whether nested lists hold a float64 of numpy's or in a tensor; Python's floats have no dtype."""
+    if isinstance(data, list | tuple):
+        return any(holds_float64(part) for part in data)
+    return isinstance(data, np.ndarray | np.generic | Tensor) and data.dtype == np.float64
 
 
 def leaf(array: np.ndarray, requires_grad: bool = False) -> Tensor:
@@ -60,11 +64,11 @@ def shape_of(size: tuple) -> tuple[int, ...]:
 
 
 def zeros(*size: Any, dtype: Any = DEFAULT_FLOAT, requires_grad: bool = False) -> Tensor:
-    return leaf(np.zeros(shape_of(size), dtype), requires_grad)
+    return leaf(np.zeros(shape_of(size), dtype or DEFAULT_FLOAT), requires_grad)
 
 
 def ones(*size: Any, dtype: Any = DEFAULT_FLOAT, requires_grad: bool = False) -> Tensor:
-    return leaf(np.ones(shape_of(size), dtype), requires_grad)
+    return leaf(np.ones(shape_of(size), dtype or DEFAULT_FLOAT), requires_grad)
 
 
 def full(size: Any, fill_value: float, *, dtype: Any = None, requires_grad: bool = False) -> Tensor:
@@ -81,7 +85,7 @@ def ones_like(input: Tensor, *, dtype: Any = None, requires_grad: bool = False) 
 
 def arange(*range: float, dtype: Any = None, requires_grad: bool = False) -> Tensor:
     """arange(end), arange(start, end) or arange(start, end, step): int64, or float32 where a bound is a float."""
-    whole = all(isinstance(bound, int) for bound in range)
+    whole = all(isinstance(bound, int | np.integer) for bound in range)
     return leaf(np.arange(*range, dtype=dtype or (np.int64 if whole else DEFAULT_FLOAT)), requires_grad)
 
 
@@ -93,10 +97,14 @@ def rand(
     return leaf(drawn, requires_grad)
 
 
-def randint(low: int, high: Any, size: Any = None, *, generator: Generator | None = None) -> Tensor:
-    """Integers in [low, high), or randint(high, size): torch's numbers for the same seed."""
+def randint(low: Any = 0, high: Any = None, size: Any = None, *, generator: Generator | None = None) -> Tensor:
+    """Integers in [low, high), or randint(high, size) in [0, high): torch's numbers for the same seed."""
+    if isinstance(high, tuple | list):
+        high, size = None, high
+    if high is None:
+        low, high = 0, low
     if size is None:
-        low, high, size = 0, low, high
+        raise TypeError("randint() lacks its size: write randint(10, (2, 3)) or randint(0, 10, (2, 3))")
     return Tensor(random.integers(generator or random.current_generator(), low, high, tuple(size)))
 
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from pargrad.rules import RULES
 from pargrad.rules.table import Rule
-from pargrad.tensor import Tensor, apply
+from pargrad.tensor import DEFAULT_FLOAT, Tensor, apply, is_grad_enabled
 
 if TYPE_CHECKING:  # the functions of this module are made from the table below
 
@@ -26,7 +26,7 @@ SYNONYMS = {"input": "x", "other": "y", "exponent": "y", "axis": "dim", "axes": 
 # Rules that torch has no function for at its top level: other modules call them.
 INTERNAL = {"getitem", "linear", "softmax_cross_entropy", "sigmoid_cross_entropy", "to"}
 # Functions of torch's that are no methods of its Tensor.
-NOT_METHODS = {"cat", "stack"}
+NOT_METHODS = {"cat", "concat", "concatenate", "stack"}
 
 values_and_indices = namedtuple("values_and_indices", ["values", "indices"])
 
@@ -63,7 +63,11 @@ def arrange(rule: Rule, args: tuple, named: dict[str, Any]) -> tuple[tuple, dict
         raise TypeError(f"{rule.name}() {wrong}: it takes {', '.join(order)}")
     inputs = tuple(named.pop(name) for name in rule.arguments)
     settings = {name: tuple(value) if isinstance(value, list) else value for name, value in named.items()}
-    return tuple(inputs[0]) if rule.variadic else inputs, settings
+    if rule.variadic:
+        inputs = tuple(inputs[0])
+        if not inputs:
+            raise RuntimeError(f"{rule.name}: expected a list of at least one tensor, got an empty one")
+    return inputs, settings
 
 
 FUNCTIONS: dict[str, Callable[..., Any]] = {name: operator(rule) for name, rule in RULES.items()}
@@ -73,8 +77,17 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {name: operator(rule) for name, rule 
 
 
 def extreme(reduce: str, along: str, pair: str) -> Callable[..., Any]:
-    def function(input: Tensor, dim: Any = None, keepdim: bool = False, *, other: Any = None) -> Any:
-        if isinstance(dim, Tensor) or other is not None:
+    def function(
+        input: Tensor,
+        dim: Any = None,
+        keepdim: bool = False,
+        *,
+        other: Any = None,
+        axis: Any = None,
+        keepdims: bool = False,
+    ) -> Any:
+        dim, keepdim = dim if axis is None else axis, keepdim or keepdims
+        if isinstance(dim, Tensor | np.ndarray) or other is not None:
             return apply(RULES[pair], input, dim if other is None else other)
         if dim is None:
             return apply(RULES[reduce], input)
@@ -88,10 +101,37 @@ def extreme(reduce: str, along: str, pair: str) -> Callable[..., Any]:
     return function
 
 
+def clamp(input: Tensor, min: Any = None, max: Any = None) -> Tensor:
+    """Elements below min become min, those above max become max; bounds are numbers or tensors."""
+    if min is None and max is None:
+        raise RuntimeError("clamp: expected min, max or both, got neither")
+    bounds = [bound.item() if isinstance(bound, np.generic) else bound for bound in (min, max)]
+    if not any(isinstance(bound, Tensor | np.ndarray) for bound in bounds):
+        if input.dtype.kind in "biu" and any(isinstance(bound, float) for bound in bounds):
+            input = to(input, DEFAULT_FLOAT)
+        return apply(RULES["clamp"], input, min=bounds[0], max=bounds[1])
+    low, high = bounds
+    if low is not None:
+        input = apply(RULES["where"], apply(RULES["lt"], input, low), low, input)
+    if high is not None:
+        input = apply(RULES["where"], apply(RULES["gt"], input, high), high, input)
+    return input
+
+
+def position(name: str, input: Tensor, dim: int) -> int:
+    """A dimension counted from the front, checked."""
+    count = input.ndim or 1  # as torch has it, a number has the dimensions 0 and -1
+    if not -count <= dim < count:
+        raise IndexError(f"{name}: expected a dim from {-count} to {count - 1} for shape {input.shape}, got {dim}")
+    return dim % count
+
+
 def transpose(input: Tensor, dim0: int, dim1: int) -> Tensor:
     """A view with two dimensions swapped."""
+    first, second = position("transpose", input, dim0), position("transpose", input, dim1)
     dims = list(range(input.ndim))
-    dims[dim0], dims[dim1] = dims[dim1], dims[dim0]
+    if dims:
+        dims[first], dims[second] = second, first
     return apply(RULES["permute"], input, dims=tuple(dims))
 
 
@@ -104,16 +144,16 @@ def t(input: Tensor) -> Tensor:
     return transpose(input, 0, 1) if input.ndim == 2 else input
 
 
-def permute_all(input: Tensor, dims: Any = None) -> Tensor:
+def permute_all(input: Tensor, axes: Any = None) -> Tensor:
     """numpy.transpose: all dimensions reversed where none are named."""
-    return apply(RULES["permute"], input, dims=tuple(range(input.ndim))[::-1] if dims is None else tuple(dims))
+    return apply(RULES["permute"], input, dims=tuple(range(input.ndim))[::-1] if axes is None else tuple(axes))
 
 
 def flatten(input: Tensor, start_dim: int = 0, end_dim: int = -1) -> Tensor:
     """The dimensions from start_dim to end_dim, both included, as one."""
+    start, end = position("flatten", input, start_dim), position("flatten", input, end_dim)
     if not input.ndim:
         return apply(RULES["reshape"], input, shape=(1,))
-    start, end = start_dim % input.ndim, end_dim % input.ndim
     if start > end:
         raise RuntimeError(f"flatten: start_dim {start_dim} comes after end_dim {end_dim} in shape {input.shape}")
     return apply(RULES["reshape"], input, shape=(*input.shape[:start], -1, *input.shape[end + 1 :]))
@@ -124,7 +164,8 @@ def view(input: Tensor, *shape: Any) -> Tensor:
     out = apply(RULES["reshape"], input, shape=sizes(shape))
     if input.array.size and not np.may_share_memory(out.array, input.array):
         raise RuntimeError(
-            f"view{sizes(shape)} of a tensor that is not contiguous (shape {input.shape}): write x.reshape{sizes(shape)}"
+            f"view{sizes(shape)} of a tensor that is not contiguous (shape {input.shape}): "
+            f"write x.reshape{sizes(shape)}"
         )
     return out
 
@@ -144,6 +185,7 @@ def sizes(arguments: tuple) -> tuple[int, ...]:
 FUNCTIONS.update(
     max=extreme("amax", "max", "maximum"),
     min=extreme("amin", "min", "minimum"),
+    clamp=clamp,
     transpose=transpose,
     t=t,
     flatten=flatten,
@@ -165,11 +207,17 @@ OPERANDS = (Tensor, np.ndarray, np.generic, int, float)
 
 
 def binary(rule: Rule) -> Callable[..., Any]:
-    return lambda self, other: apply(rule, self, other) if isinstance(other, OPERANDS) else NotImplemented
+    operands = operands_of(rule)
+    return lambda self, other: apply(rule, self, other) if isinstance(other, operands) else NotImplemented
 
 
 def reflected(rule: Rule) -> Callable[..., Any]:
-    return lambda self, other: apply(rule, other, self) if isinstance(other, OPERANDS) else NotImplemented
+    operands = operands_of(rule)
+    return lambda self, other: apply(rule, other, self) if isinstance(other, operands) else NotImplemented
+
+
+def operands_of(rule: Rule) -> tuple[type, ...]:
+    return OPERANDS[:2] if rule.dtype == "match" else OPERANDS  # there is no matrix product with a number
 
 
 def in_place(rule: Rule) -> Callable[..., Any]:
@@ -183,25 +231,40 @@ def of_sizes(rule: Rule) -> Callable[..., Any]:
 
 def getitem(self: Tensor, index: Any) -> Tensor:
     """x[index], with all that numpy indexes with; tensors may be parts of the index."""
-    return apply(RULES["getitem"], self, index=plain_index(index))
+    # What the graph keeps must not change with the caller's array.
+    return apply(RULES["getitem"], self, index=plain_index(index, copy=self.requires_grad))
 
 
 def setitem(self: Tensor, index: Any, value: Any) -> None:
     """x[index] = value, on memory that no graph has recorded."""
-    if self.requires_grad or (isinstance(value, Tensor) and value.requires_grad):
+    if is_grad_enabled() and (self.requires_grad or (isinstance(value, Tensor) and value.requires_grad)):
         raise RuntimeError(
-            "x[index] = value inside a graph is not recorded: write pargrad.where(mask, value, x), or assign inside `with no_grad():`"
+            "x[index] = value inside a graph is not recorded: write pargrad.where(mask, value, x), or assign inside "
+            "`with no_grad():`"
         )
-    self.array[plain_index(index)] = value.array if isinstance(value, Tensor) else value
+    try:
+        self.array[plain_index(index)] = value.array if isinstance(value, Tensor) else value
+    except ValueError as error:
+        raise RuntimeError(f"x[index] = value, for x of shape {self.shape}: {error}") from None
     self.cell[0] += 1
 
 
-def plain_index(index: Any) -> Any:
-    if isinstance(index, Tensor):
-        return index.array
+def fill_(self: Tensor, value: Any) -> Tensor:
+    """Every element becomes the value, in place."""
+    setitem(self, ..., value)
+    return self
+
+
+def plain_index(index: Any, copy: bool = False) -> Any:
+    """An index as numpy takes it: arrays for tensors."""
     if isinstance(index, tuple):
-        return tuple(part.array if isinstance(part, Tensor) else part for part in index)
-    return index
+        return tuple(plain_index(part, copy) for part in index)
+    array = index.array if isinstance(index, Tensor) else index
+    if not isinstance(array, np.ndarray):
+        return array
+    if not array.ndim and array.dtype.kind in "iu":
+        return int(array)  # as torch has it: a number, so that the result is a view
+    return array.copy() if copy else array
 
 
 def iterate(self: Tensor) -> Any:
@@ -222,6 +285,8 @@ METHODS: dict[str, Any] = {
     **{name: of_sizes(RULES[name]) for name in ("reshape", "permute", "expand")},
     **{"__neg__": FUNCTIONS["neg"], "__abs__": FUNCTIONS["abs"], "__getitem__": getitem, "__setitem__": setitem},
     **{"__iter__": iterate, "view": view, "to": to, "T": property(permute_all), "__pos__": lambda self: self},
+    **{"fill_": fill_, "copy_": fill_, "zero_": lambda self: fill_(self, 0)},
+    **{"where": lambda self, condition, other: FUNCTIONS["where"](condition, self, other)},
     **{name: lambda self, dtype=dtype: to(self, dtype) for name, dtype in
        {"float": np.float32, "double": np.float64, "int": np.int32, "long": np.int64, "bool": np.bool_}.items()},
 }  # fmt: skip
@@ -232,8 +297,12 @@ for name, method in METHODS.items():
 
 # ----- numpy's own functions on Tensors -----
 
+# What these give has no derivative, so that no graph is lost.
+CONSTANT = {np.shape, np.ndim, np.size, np.zeros_like, np.ones_like, np.isnan, np.isinf, np.isfinite, np.array_equal}
+
 NUMPY = {function: FUNCTIONS[rule.name] for rule in RULES.values() for function in rule.numpy}
 NUMPY |= {np.reshape: FUNCTIONS["reshape"], np.transpose: permute_all, np.expand_dims: FUNCTIONS["unsqueeze"]}
+NUMPY |= {np.swapaxes: lambda a, axis1, axis2: transpose(a, axis1, axis2)}
 NUMPY |= {np.broadcast_to: lambda input, shape: apply(RULES["expand"], input, size=tuple(shape))}
 NUMPY |= {
     np.clip: lambda a, a_min=None, a_max=None, **named: FUNCTIONS["clamp"](a, **{"min": a_min, "max": a_max} | named)
@@ -243,7 +312,7 @@ NUMPY |= {
 def array_function(self: Tensor, function: Callable, types: Any, args: Any, named: Any) -> Any:
     """numpy's function as the operator of the same meaning; without one, on the plain arrays where no graph is lost."""
     if function in NUMPY:
-        return NUMPY[function](*args, **named)
+        return NUMPY[function](*args, **{name: value for name, value in named.items() if value is not None})
     return function(*outside(function, args), **dict(zip(named, outside(function, tuple(named.values())))))
 
 
@@ -258,7 +327,7 @@ def array_ufunc(self: Tensor, ufunc: np.ufunc, method: str, *args: Any, out: Any
 def outside(function: Callable, values: Any) -> Any:
     """Arrays in the place of tensors, at any depth; a tensor that would silently leave its graph is refused."""
     if isinstance(values, Tensor):
-        if values.requires_grad:
+        if values.requires_grad and function not in CONSTANT:
             raise TypeError(
                 f"numpy.{function.__name__} has no operator here and would leave the graph: write it with "
                 "pargrad's operators, or on x.detach().numpy()"

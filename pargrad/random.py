@@ -25,7 +25,7 @@ class Generator:
         if str(device) != "cpu":
             raise ValueError(f"Generator: expected device 'cpu', got {device!r}")
         self._bits: Any = None
-        self._seed = 0
+        self._seed = 67280421310721  # torch's, where none is given
 
     def manual_seed(self, seed: int) -> Generator:
         """Starts the stream of this seed; negative seeds count from 2^64 down, as torch's."""
@@ -58,7 +58,8 @@ class ShardGenerator(Generator):
         if self._bits is None:
             shard, step = self._place
             # The low counter words are the position in the stream, the high ones say which stream it is.
-            self._bits = np.random.Philox(key=[self._seed, self.STREAM], counter=[0, 0, shard, step])
+            key, counter = np.array([self._seed, self.STREAM], np.uint64), np.array([0, 0, shard, step], np.uint64)
+            self._bits = np.random.Philox(key=key, counter=counter)
             self._left = np.empty(0, np.uint64)
         need = count - len(self._left)
         if need > 0:
@@ -99,21 +100,28 @@ def manual_seed(seed: int) -> Generator:
 # ----- torch's draws as functions of the words -----
 
 
-def doubles(generator: Generator, count: int) -> np.ndarray:
-    """53-bit numbers in [0, 1), float64 of shape (count,), two words each."""
+def whole(generator: Generator, count: int) -> np.ndarray:
+    """64-bit numbers, uint64 of shape (count,), two words each."""
     pairs = generator.words(2 * count).reshape(count, 2)
-    return (((pairs[:, 0] << np.uint64(32)) | pairs[:, 1]) & np.uint64(2**53 - 1)) * 2.0**-53
+    return (pairs[:, 0] << np.uint64(32)) | pairs[:, 1]
+
+
+def doubles(generator: Generator, count: int) -> np.ndarray:
+    """53-bit numbers in [0, 1), float64 of shape (count,)."""
+    return (whole(generator, count) & np.uint64(2**53 - 1)) * 2.0**-53
 
 
 def uniform(generator: Generator, shape: tuple[int, ...], low: float, high: float, dtype: Any) -> np.ndarray:
     """torch's Tensor.uniform_(low, high): 24-bit numbers for float32, 53-bit numbers for float64."""
     count, dtype = int(np.prod(shape)), np.dtype(dtype)
     if dtype == np.float64:
-        unit = doubles(generator, count)
-        return (unit * (high - low) + low).reshape(shape)
-    unit = (generator.words(count) & np.uint64(2**24 - 1)) * 2.0**-24
-    width = np.float64(np.float32(high) - np.float32(low))
-    return (unit * width + np.float64(np.float32(low))).astype(dtype).reshape(shape)
+        drawn = fused_multiply_add(doubles(generator, count), high - low, low)
+    else:
+        low, high = np.float32(low), np.float32(high)
+        unit = (generator.words(count) & np.uint64(2**24 - 1)) * 2.0**-24
+        drawn = sum_to_odd(unit * np.float64(high - low), np.float64(low)).astype(dtype)  # the product is exact
+    drawn[drawn == high] = low  # where it was rounded up to high, which the interval does not hold
+    return drawn.reshape(shape)
 
 
 def bernoulli(generator: Generator, shape: tuple[int, ...], p: float) -> np.ndarray:
@@ -122,11 +130,14 @@ def bernoulli(generator: Generator, shape: tuple[int, ...], p: float) -> np.ndar
 
 
 def integers(generator: Generator, low: int, high: int, shape: tuple[int, ...]) -> np.ndarray:
-    """torch.randint(low, high, shape) for ranges below 2^32: int64."""
-    if not 0 < high - low < 2**32:
-        raise ValueError(f"randint: expected low < high < low + 2^32, got low={low}, high={high}")
-    words = generator.words(int(np.prod(shape)))
-    return (words % np.uint64(high - low)).astype(np.int64).reshape(shape) + low
+    """torch.randint(low, high, shape): int64; a range of 2^28 or more takes two words a number."""
+    if not -(2**63) <= low < high < 2**63:
+        raise ValueError(f"randint: expected low < high, both of 64 bits, got low={low}, high={high}")
+    count = int(np.prod(shape))
+    words = generator.words(count) if high - low < 2**28 else whole(generator, count)
+    # Unsigned numbers wrap around, so that the widest ranges come out right.
+    drawn = words % np.uint64(high - low) + np.uint64(low % 2**64)
+    return drawn.view(np.int64).reshape(shape)
 
 
 def permutation(generator: Generator, n: int) -> np.ndarray:
@@ -137,3 +148,43 @@ def permutation(generator: Generator, n: int) -> np.ndarray:
         for i, step in enumerate(steps.tolist()):
             order[i], order[i + step] = order[i + step], order[i]
     return np.array(order, np.int64)
+
+
+# ----- one rounding where numpy makes two: torch's uniform_ is compiled to fused multiply-adds -----
+
+
+def fused_multiply_add(x: np.ndarray, y: float, z: float) -> np.ndarray:
+    """x * y + z of float64, rounded once (Boldo and Melquiond 2008, doi 10.1109/TC.2007.70819)."""
+    product, product_rest = exact_product(x, y)
+    inner, inner_rest = exact_sum(z, product_rest)
+    outer, outer_rest = exact_sum(product, inner)
+    return outer + sum_to_odd(outer_rest, inner_rest)
+
+
+def sum_to_odd(x: np.ndarray, y: Any) -> np.ndarray:
+    """x + y of float64 rounded to odd: where bits are lost the last is 1, so that a second rounding knows of them."""
+    total, rest = exact_sum(x, y)
+    bits = total.view(np.int64)
+    return (bits + np.where((rest != 0) & (bits % 2 == 0), np.where((rest > 0) == (total > 0), 1, -1), 0)).view(
+        total.dtype
+    )
+
+
+def exact_sum(x: Any, y: Any) -> tuple[np.ndarray, np.ndarray]:
+    """The rounded sum and what rounding left out (Knuth's two-sum)."""
+    total = x + y
+    part = total - x
+    return total, (x - (total - part)) + (y - part)
+
+
+def exact_product(x: np.ndarray, y: float) -> tuple[np.ndarray, np.ndarray]:
+    """The rounded product and what rounding left out (Dekker 1971)."""
+    (x_high, x_low), (y_high, y_low) = halves(x), halves(np.float64(y))
+    product = x * y
+    return product, ((x_high * y_high - product) + x_high * y_low + x_low * y_high) + x_low * y_low
+
+
+def halves(x: Any) -> tuple[Any, Any]:
+    """Two numbers of at most 26 bits whose sum is x: products of such numbers are exact."""
+    high = ((x.view(np.int64) + 2**26) & -(2**27)).view(np.float64)
+    return high, x - high

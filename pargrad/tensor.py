@@ -7,15 +7,17 @@ order because an operator is always newer than its inputs, and it needs no recur
 
 from __future__ import annotations
 
-import contextlib
+import functools
+import inspect
 import itertools
 import threading
 from collections.abc import Callable
 from operator import attrgetter
-from typing import Any, SupportsIndex
+from typing import TYPE_CHECKING, Any, SupportsIndex
 
 import numpy as np
 
+from pargrad import printing
 from pargrad.rules.table import Rule
 
 DEFAULT_FLOAT = np.dtype(np.float32)
@@ -32,7 +34,7 @@ class _Mode(threading.local):
 _mode = _Mode()
 
 
-class set_grad_enabled(contextlib.ContextDecorator):
+class set_grad_enabled:
     """Records operators, or not, inside a `with` block or a decorated function, in this thread.
 
     https://docs.pytorch.org/docs/stable/generated/torch.autograd.grad_mode.set_grad_enabled.html; unlike torch's
@@ -42,6 +44,21 @@ class set_grad_enabled(contextlib.ContextDecorator):
     def __init__(self, mode: bool):
         self.mode = mode
         self.before: list[bool] = []
+
+    def __call__(self, function: Callable) -> Callable:
+        if inspect.isgeneratorfunction(function):
+            raise TypeError(
+                f"a decorated generator, {function.__name__}, would run outside the mode: write the `with` block where "
+                "its values are used"
+            )
+
+        @functools.wraps(function)
+        def within(*args: Any, **named: Any) -> Any:
+            # A block of its own for each call: two threads in one function must not restore each other's mode.
+            with set_grad_enabled(self.mode):
+                return function(*args, **named)
+
+        return within
 
     def __enter__(self) -> None:
         self.before.append(_mode.grad)
@@ -54,12 +71,18 @@ class set_grad_enabled(contextlib.ContextDecorator):
 class no_grad(set_grad_enabled):
     """Records nothing inside: https://docs.pytorch.org/docs/stable/generated/torch.no_grad.html"""
 
+    def __new__(cls, function: Callable | None = None) -> Any:  # `@no_grad` and `@no_grad()` are the same
+        return object.__new__(cls) if function is None else cls()(function)
+
     def __init__(self) -> None:
         super().__init__(False)
 
 
 class enable_grad(set_grad_enabled):
     """Records inside, even within `no_grad`."""
+
+    def __new__(cls, function: Callable | None = None) -> Any:
+        return object.__new__(cls) if function is None else cls()(function)
 
     def __init__(self) -> None:
         super().__init__(True)
@@ -80,12 +103,12 @@ class Node:
 
     __slots__ = ("edges", "joint", "order", "outputs", "rule", "saved")
 
-    def __init__(self, rule: Rule, edges: list, joint: Callable | None, saved: list, outputs: list | None):
+    def __init__(self, rule: Rule, edges: list, joint: Callable | None, outputs: list | None):
         self.rule = rule
         self.order = next(_order)
         self.edges: list | None = edges
         self.joint = joint
-        self.saved = saved
+        self.saved: list[tuple[list, int, int | None]] = []
         self.outputs = outputs
 
     @property
@@ -112,6 +135,18 @@ class Tensor:
         self.index = index
         self.cell = [0, False]
         self._requires_grad = requires_grad
+
+    if TYPE_CHECKING:  # `operators` gives Tensor a method for each rule, and these
+        T: Tensor
+
+        def __getattr__(self, name: str) -> Any: ...
+        def __getitem__(self, index: Any) -> Tensor: ...
+        def __add__(self, other: Any) -> Tensor: ...
+        def __sub__(self, other: Any) -> Tensor: ...
+        def __mul__(self, other: Any) -> Tensor: ...
+        def __rmul__(self, other: Any) -> Tensor: ...
+        def __truediv__(self, other: Any) -> Tensor: ...
+        def __neg__(self) -> Tensor: ...
 
     # ----- what it is -----
 
@@ -209,18 +244,27 @@ class Tensor:
         return bool(self.array.item())
 
     def __float__(self) -> float:
-        return float(self.item())
+        return float(self._only("float"))
 
     def __int__(self) -> int:
-        return int(self.item())
+        return int(self._only("int"))
+
+    def _only(self, kind: str) -> Any:
+        if self.array.size != 1:
+            raise ValueError(
+                f"{kind}() takes a tensor of 1 element, got shape {self.shape}: write x.tolist() or index it"
+            )
+        return self.array.item()
 
     def __index__(self) -> int:
-        if self.array.dtype.kind not in "biu":
-            raise TypeError(f"only an integer tensor of one element is an index, got {self.dtype}: write int(x)")
-        return int(self.item())
+        if self.array.dtype.kind not in "biu" or self.array.size != 1:
+            raise TypeError(
+                f"only an integer tensor of one element is an index, got {self.dtype} of shape {self.shape}: write int(x)"
+            )
+        return int(self.array.item())
 
     def __format__(self, specification: str) -> str:
-        return format(self.item() if not self.ndim and specification else repr(self), specification)
+        return object.__format__(self, specification) if self.ndim else format(self.array.item(), specification)
 
     __hash__ = object.__hash__  # equality is elementwise, identity is what dictionaries and sets go by
 
@@ -242,15 +286,16 @@ class Tensor:
         return restore, (self.__class__, np.ascontiguousarray(self.array).reshape(self.shape), self._requires_grad)
 
     def __repr__(self) -> str:
-        body = np.array2string(self.array, separator=", ", prefix="tensor(", precision=4, threshold=1000)
-        words = [body]
-        if self.array.dtype not in (DEFAULT_FLOAT, np.int64, np.bool_):
+        # Empty brackets show neither a shape nor that their elements would be integers.
+        empty = not self.array.size
+        words = [f"size={self.shape}"] if empty and self.ndim != 1 else []
+        if self.array.dtype not in ((DEFAULT_FLOAT,) if empty else (DEFAULT_FLOAT, np.int64, np.bool_)):
             words.append(f"dtype={self.array.dtype}")
         if self.node is not None:
             words.append(f"grad_fn={self.node}")
         elif self._requires_grad:
             words.append("requires_grad=True")
-        return f"tensor({', '.join(words)})"
+        return printing.call("tensor", self.array, words)
 
     # ----- what it does -----
 
@@ -269,7 +314,7 @@ class Tensor:
                 f"in-place {rule.name} on a leaf that requires grad would lose the value its gradient belongs to: "
                 "write it inside `with no_grad():`, or out of place (x = x + y)"
             )
-        keeps = rule.saved and any(0 in saved.arguments for saved in rule.saved.values())
+        keeps = rule.saved and any(saved is not None and 0 in saved.arguments for saved in rule.saved.values())
         shadow = Tensor(
             self.array.copy() if keeps and _mode.grad else self.array, self._requires_grad, self.node, self.index
         )
@@ -291,9 +336,11 @@ class Tensor:
             raise RuntimeError(
                 f"in-place {rule.name} on read-only memory (expanded, or shared with other processes): write x.clone() first"
             )
-        np.copyto(self.array, new.array, casting="same_kind")
+        # int64 goes into uint8 as in torch: the categories have been compared above.
+        np.copyto(self.array, new.array, casting="unsafe")
         self.cell[0] += 1
-        self.node, self.index, self._requires_grad = new.node, new.index, new._requires_grad
+        if _mode.grad:  # where nothing is recorded, a parameter stays one
+            self.node, self.index, self._requires_grad = new.node, new.index, new._requires_grad
         return self
 
 
@@ -314,10 +361,10 @@ def check_can_require_grad(dtype: np.dtype) -> None:
 
 def literal(x: Any) -> Any:
     """An operator's input as numpy takes it: an array, or a Python number that changes no dtype."""
+    if isinstance(x, np.generic):  # np.float64 is a float, too, but one that would make float32 float64
+        return x.item()
     if isinstance(x, np.ndarray | int | float | complex):
         return x
-    if isinstance(x, np.generic):
-        return x.item()
     raise TypeError(
         f"an operator takes tensors, numpy arrays and numbers, got {type(x).__name__}: write pargrad.tensor(...)"
     )
@@ -407,51 +454,62 @@ def apply(rule: Rule, *inputs: Any, **settings: Any) -> Any:
     if not rule.differentiable:
         return Tensor(as_array(result))
 
-    value, *vjps = result
-    several = type(value) is tuple
-    values = tuple(as_array(each) for each in value) if several else (as_array(value),)
+    value = result[0]
     edges: list = []
-    saved: list = []
-    joint = None
-    if _mode.grad and values[0].dtype.kind in "fc":
-        joint = vjps[0] if rule.joint else None
+    if _mode.grad:
         for i, x in enumerate(inputs):
             if isinstance(x, Tensor) and x._requires_grad:
-                vjp = i if joint else vjps[i]
+                vjp = i if rule.joint else result[i + 1]
                 if vjp is not None:
-                    target = x if x.node is None else x.node
-                    edges.append((vjp, target, x.index, x.array.shape, x.array.dtype))
+                    target, array = x.node, x.array
+                    edges.append((vjp, x if target is None else target, x.index, array.shape, array.dtype))
+    joint = result[1] if rule.joint else None
 
-    if not edges:
-        outputs = tuple(Tensor(each) for each in values)
+    if type(value) is tuple:
+        values = [as_array(each) for each in value]
+        node = Node(rule, edges, joint, [(each.shape, each.dtype) for each in values]) if edges else None
+        outputs = tuple(
+            Tensor(each, True, node, i) if node is not None and each.dtype.kind in "fc" else Tensor(each)
+            for i, each in enumerate(values)
+        )
+        if node is not None:
+            remember(node, inputs, outputs)
+        return outputs
+
+    if type(value) is not np.ndarray:
+        value = np.asarray(value)  # numpy gives scalars where arrays were 0-d
+    if edges and value.dtype.kind in "fc":
+        node = Node(rule, edges, joint, None)
+        output = Tensor(value, True, node)
+        remember(node, inputs, (output,))
     else:
-        shapes = [(each.shape, each.dtype) for each in values] if several else None
-        node = Node(rule, edges, joint, saved, shapes)
-        outputs = tuple(Tensor(each, each.dtype.kind in "fc", node, i) for i, each in enumerate(values))
-        for vjp in (joint,) if joint else {edge[0] for edge in edges} if len(edges) > 1 else (edges[0][0],):
-            remember(rule, vjp, inputs, outputs, saved)
-    if rule.view and isinstance(inputs[0], Tensor) and np.may_share_memory(values[0], arrays[0]):
-        outputs[0].cell = inputs[0].cell
-        outputs[0].cell[1] = True
-    return outputs if several else outputs[0]
+        output = Tensor(value)
+    if rule.view and isinstance(inputs[0], Tensor) and np.may_share_memory(value, arrays[0]):
+        output.cell = inputs[0].cell
+        output.cell[1] = True
+    return output
 
 
 def as_array(value: Any) -> np.ndarray:
-    return value if type(value) is np.ndarray else np.asarray(value)  # numpy gives scalars where arrays were 0-d
+    return value if type(value) is np.ndarray else np.asarray(value)
 
 
-def remember(rule: Rule, vjp: Callable, inputs: tuple, outputs: tuple[Tensor, ...], saved: list) -> None:
-    """Notes the versions of the tensors that a vjp keeps, so that backward can tell when one was overwritten."""
-    arguments, local = rule.saved[vjp.__code__]
-    for i in range(len(inputs)) if rule.variadic and arguments else arguments:
-        x = inputs[i]
-        if isinstance(x, Tensor):
-            saved.append((x.cell, x.cell[0], i))
-    for i in local:
-        kept = vjp.__closure__[i].cell_contents  # type: ignore[index]
-        for output in outputs:
-            if kept is output.array:
-                saved.append((output.cell, output.cell[0], None))
+def remember(node: Node, inputs: tuple, outputs: tuple[Tensor, ...]) -> None:
+    """Notes the versions of the tensors that the vjps keep, so that backward can tell when one was overwritten."""
+    table, variadic = node.rule.saved, node.rule.variadic
+    for vjp in [edge[0] for edge in node.edges] if node.joint is None else [node.joint]:  # type: ignore[union-attr]
+        keeps = table[vjp.__code__]
+        if keeps is None:
+            continue
+        for i in range(len(inputs)) if variadic and keeps.arguments else keeps.arguments:
+            x = inputs[i]
+            if isinstance(x, Tensor):
+                node.saved.append((x.cell, x.cell[0], i))
+        for i in keeps.locals:
+            kept = vjp.__closure__[i].cell_contents  # type: ignore[index]
+            for output in outputs:
+                if kept is output.array:
+                    node.saved.append((output.cell, output.cell[0], None))
 
 
 # ----- backward -----
@@ -509,55 +567,47 @@ def run_backward(
         accumulate(root, gradient, False)
         return
     nodes, uses = reach(root.node)
-    pending: dict[Any, Any] = {}
+    pending: dict[Any, np.ndarray] = {root.node if root.node.outputs is None else (root.node, root.index): gradient}
     owned: set[Any] = set()  # targets whose pending array was made here, so that it may be added to in place
 
-    def contribute(target: Any, index: int, gradient: np.ndarray, fresh: bool) -> None:
-        key = target if type(target) is not Node or target.outputs is None else (target, index)
-        before = pending.get(key)
-        if before is None:
-            pending[key] = gradient
-            if fresh:
-                owned.add(key)
-        elif key in owned:
-            np.add(before, gradient, out=before)
-        else:
-            pending[key] = as_array(before + gradient)
-            owned.add(key)
-
-    contribute(root.node, root.index, gradient, False)
     for node in sorted(nodes, key=attrgetter("order"), reverse=True):
         if node.outputs is None:
-            owned.discard(node)
-            g = pending.pop(node, None)
-            reached = g is not None
+            g: Any = pending.pop(node)
         else:
             parts = [pending.pop((node, i), None) for i in range(len(node.outputs))]
-            owned.difference_update((node, i) for i in range(len(parts)))
-            reached = any(part is not None for part in parts)
             g = tuple(np.zeros(*each) if part is None else part for part, each in zip(parts, node.outputs))
-        edges, saved, joint = node.edges, node.saved, node.joint
-        check_versions(node, saved)
-        gradients = joint(g) if joint and reached else None
-        for vjp, target, index, shape, dtype in edges:
-            if reached:
-                out = gradients[vjp] if joint else vjp(g)
-                if type(out) is not np.ndarray:
-                    out = np.asarray(out)
-                if out.shape != shape:
-                    out = unbroadcast(out, shape)
-                if out.dtype is not dtype:
-                    out = out.astype(dtype, copy=False)
-                # An array without a base that is not the incoming one was made by this very vjp.
-                contribute(target, index, out, out is not g and out.base is None)
-            if type(target) is not Node:
+        for cell, version, whose in node.saved:
+            if cell[0] != version:
+                raise overwritten(node, cell, version, whose)
+        gradients = None if node.joint is None else node.joint(g)
+        for vjp, target, index, shape, dtype in node.edges:  # type: ignore[union-attr]
+            out = vjp(g) if gradients is None else gradients[vjp]
+            if type(out) is not np.ndarray:
+                out = np.asarray(out)
+            if out.shape != shape:
+                out = unbroadcast(out, shape)
+            if out.dtype is not dtype:
+                out = out.astype(dtype, copy=False)
+
+            leaf = type(target) is not Node
+            key = target if leaf or target.outputs is None else (target, index)
+            before = pending.get(key)
+            if before is None:
+                pending[key] = out
+                if out is not g and out.base is None:  # then it was made by this very vjp
+                    owned.add(key)
+            elif key in owned:
+                np.add(before, out, out=before)
+            else:
+                pending[key] = as_array(before + out)
+                owned.add(key)
+            if leaf:
                 uses[target] -= 1
-                if not uses[target] and target in pending:
+                if not uses[target]:
                     accumulate(target, pending.pop(target), target in owned)
         if not retain_graph:
             node.edges = node.joint = None
             node.saved = []
-        del edges, saved, joint, gradients, g
 
 
 def reach(root: Node) -> tuple[set[Node], dict[Tensor, int]]:
@@ -581,11 +631,9 @@ def reach(root: Node) -> tuple[set[Node], dict[Tensor, int]]:
     return nodes, uses
 
 
-def check_versions(node: Node, saved: list) -> None:
-    for cell, version, argument in saved:
-        if cell[0] != version:
-            whose = "its value" if argument is None else f"its argument {argument}"
-            raise RuntimeError(
-                f"{node.rule.name} saved {whose} for backward, and an in-place operator has changed it since "
-                f"(version {cell[0]}, expected {version}): write that operator out of place (x = x + y), or on x.clone()"
-            )
+def overwritten(node: Node, cell: list, version: int, argument: int | None) -> RuntimeError:
+    whose = "its value" if argument is None else f"its argument {argument}"
+    return RuntimeError(
+        f"{node.rule.name} saved {whose} for backward, and an in-place operator has changed it since (version "
+        f"{cell[0]}, expected {version}): write that operator out of place (x = x + y), or on x.clone()"
+    )

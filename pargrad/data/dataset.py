@@ -43,7 +43,7 @@ class ArrayData:
         return len(self.arrays[0])
 
     def batch(self, indices: np.ndarray, generator: Generator) -> tuple[np.ndarray, ...]:
-        return tuple(array.take(indices, axis=0) for array in self.arrays)
+        return tuple(np.asarray(array.take(indices, axis=0)) for array in self.arrays)  # a map's rows as plain arrays
 
 
 def as_rows(array: Any) -> np.ndarray:
@@ -59,10 +59,10 @@ def as_rows(array: Any) -> np.ndarray:
 
 def as_data(data: Any) -> Data:
     """`(x, y)` arrays or a data set, as a data set."""
+    if isinstance(data, Data) and not isinstance(data, type):
+        return data
     if isinstance(data, Sequence) and not isinstance(data, str):
         return ArrayData(*data)
-    if isinstance(data, Data):
-        return data
     raise TypeError(
         f"expected arrays (x, y) or an object with __len__ and batch(indices, generator), got {type(data).__name__}"
     )

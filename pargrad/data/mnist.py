@@ -191,7 +191,8 @@ def _image_data(name: str, place: str, arrays: list[np.ndarray], paths: list[str
             )
     _refuse_another(name, arrays[1], paths[1])
     source = f"{place} ({len(arrays[0]):,} train, {len(arrays[2]):,} test)"
-    return ImageData(name, source, *arrays, embedded=embedded)
+    train_images, train_labels, test_images, test_labels = arrays
+    return ImageData(name, source, train_images, train_labels, test_images, test_labels, embedded)
 
 
 def _refuse_another(name: str, labels: np.ndarray, path: str) -> None:

@@ -17,11 +17,11 @@ from pargrad import operators, random
 from pargrad.rules import RULES
 from pargrad.tensor import Tensor, apply
 
-relu = operators.relu
-sigmoid = operators.sigmoid
-tanh = operators.tanh
-softmax = operators.softmax
-log_softmax = operators.log_softmax
+relu: Callable[..., Tensor] = operators.relu
+sigmoid: Callable[..., Tensor] = operators.sigmoid
+tanh: Callable[..., Tensor] = operators.tanh
+softmax: Callable[..., Tensor] = operators.softmax
+log_softmax: Callable[..., Tensor] = operators.log_softmax
 
 
 def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -45,9 +45,10 @@ def dropout(input: Tensor, p: float = 0.5, training: bool = True, inplace: bool 
         raise ValueError(f"dropout: expected a probability p between 0 and 1, got {p}")
     if not training or p == 0.0:
         return input
+    if p == 1.0:  # nothing is drawn, as in torch
+        return input * np.zeros(input.shape, input.dtype)
     keep = random.bernoulli(random.current_generator(), input.shape, 1.0 - p)
-    scale = keep.astype(input.dtype) / (1.0 - p) if p < 1.0 else np.zeros(input.shape, input.dtype)
-    return input * scale
+    return input * (keep.astype(input.dtype) / (1.0 - p))
 
 
 # ----- losses -----
@@ -64,11 +65,14 @@ class Terms(NamedTuple):
         if self.reduction == "none":
             return self.values
         total = self.values.sum()
-        return total if self.reduction == "sum" else total / self.divisor
+        if self.reduction == "sum":
+            return total
+        # Nothing counted: nan, as in torch, and without numpy's warning of 0 / 0.
+        return total / self.divisor if self.divisor else total * float("nan")
 
-    def sum_and_divisor(self) -> tuple[Tensor, float]:
-        """What a shard hands on; with reduction="sum" the batch is not divided at all."""
-        return self.values.sum(), 1 if self.reduction == "sum" else self.divisor
+    def sum_and_divisor(self) -> tuple[Tensor, float | None]:
+        """What a shard hands on; the divisor is None with reduction="sum": the batch's sum is not divided."""
+        return self.values.sum(), None if self.reduction == "sum" else self.divisor
 
 
 def loss(terms: Callable[..., Terms]) -> Callable[..., Tensor]:
@@ -78,7 +82,7 @@ def loss(terms: Callable[..., Terms]) -> Callable[..., Tensor]:
     def function(*args: Any, **named: Any) -> Tensor:
         return terms(*args, **named).reduced()
 
-    def sum_and_divisor(*args: Any, **named: Any) -> tuple[Tensor, float]:
+    def sum_and_divisor(*args: Any, **named: Any) -> tuple[Tensor, float | None]:
         return terms(*args, **named).sum_and_divisor()
 
     function.sum_and_divisor = sum_and_divisor  # type: ignore[attr-defined]
@@ -88,7 +92,8 @@ def loss(terms: Callable[..., Terms]) -> Callable[..., Tensor]:
 def checked(reduction: str, size_average: Any, reduce: Any) -> str:
     if size_average is not None or reduce is not None:
         raise ValueError(
-            "size_average and reduce are deprecated in torch and not taken here: write reduction='mean', 'sum' or 'none'"
+            "size_average and reduce are deprecated in torch and not taken here: "
+            "write reduction='mean', 'sum' or 'none'"
         )
     if reduction not in ("mean", "sum", "none"):
         raise ValueError(f"expected reduction 'mean', 'sum' or 'none', got {reduction!r}")
@@ -126,6 +131,7 @@ def mse_loss(
     values = apply(RULES["square"], input - target)
     if weight is None:
         return Terms(values, values.numel(), reduction)
+    weight = as_constant(weight)
     same_shape("mse_loss's weight", input, weight)
     return Terms(values * weight, float(weight.array.sum(dtype=np.float64)), reduction)
 
@@ -172,10 +178,11 @@ def nll_loss(
     https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.nll_loss.html
     """
     reduction = checked(reduction, size_average, reduce)
+    weight = class_weights("nll_loss", input, weight)
     input, index, counted, single = classes("nll_loss", input, target, ignore_index)
-    weights = class_weights(index.array, counted, weight, input.dtype)
-    values = -gather_class(input, index) * weights
-    return Terms(values[0] if single else values, divisor_of(weights, weight), reduction)
+    weights = None if weight is None else weight.array[index.array]
+    values = -gather_class(input, index)
+    return class_terms(values if weights is None else values * weights, weights, counted, single, reduction)
 
 
 @loss
@@ -189,7 +196,7 @@ def cross_entropy(
     reduction: str = "mean",
     label_smoothing: float = 0.0,
 ) -> Any:
-    """-log softmax(input)[target]: input (N, C, ...) or (C,), target class indices (N, ...) or probabilities like input.
+    """-log softmax(input)[target]: input (N, C, ...) or (C,), target indices (N, ...) or probabilities like input.
 
     weight (C,): a factor for each class; the mean of class indices divides by the weights of the targets that were
     not ignored, the mean of probabilities by the number of examples. label_smoothing: the share of the target that
@@ -199,9 +206,14 @@ def cross_entropy(
     reduction = checked(reduction, size_average, reduce)
     if not 0.0 <= label_smoothing <= 1.0:
         raise ValueError(f"cross_entropy: expected label_smoothing between 0 and 1, got {label_smoothing}")
-    target = as_constant(target)
+    target, weight = as_constant(target), class_weights("cross_entropy", input, weight)
     class_dim = 1 if input.ndim > 1 else 0
     if target.dtype.kind == "f":
+        if target.shape == input.shape[:class_dim] + input.shape[class_dim + 1 :]:
+            raise ValueError(
+                f"cross_entropy: class indices of shape {target.shape} must be integers, got {target.dtype}: "
+                f"write target.long(), or give probabilities of input's shape {input.shape}"
+            )
         same_shape("cross_entropy with class probabilities", input, target)
         log_probability = log_softmax(input, class_dim)
         smoothed = target * (1 - label_smoothing) + label_smoothing / input.shape[class_dim]
@@ -209,23 +221,20 @@ def cross_entropy(
         return Terms(values, values.numel(), reduction)
 
     input, index, counted, single = classes("cross_entropy", input, target, ignore_index)
-    weights = class_weights(index.array, counted, weight, input.dtype)
-    if weight is None and counted is None and not label_smoothing:
-        values = apply(RULES["softmax_cross_entropy"], input, index)
-    else:
-        values = apply(RULES["softmax_cross_entropy"], input, index) * (weights * (1 - label_smoothing))
+    weights = None if weight is None else weight.array[index.array]
+    values = apply(RULES["softmax_cross_entropy"], input, index)
+    if weights is not None:
+        values = values * weights
     if label_smoothing:
         spread = -(log_softmax(input, 1) * along_classes(weight, input)).sum(1)
-        if counted is not None:
-            spread = spread * counted.astype(input.dtype)
-        values = values + spread * (label_smoothing / input.shape[1])
-    return Terms(values[0] if single else values, divisor_of(weights, weight), reduction)
+        values = values * (1 - label_smoothing) + spread * (label_smoothing / input.shape[1])
+    return class_terms(values, weights, counted, single, reduction)
 
 
 def classes(
     name: str, input: Tensor, target: Tensor, ignore_index: int
 ) -> tuple[Tensor, Tensor, np.ndarray | None, bool]:
-    """Input as (N, C, ...), checked class indices with 0 for ignored ones, which count (None: all), and if N was added."""
+    """Input as (N, C, ...), class indices with 0 for ignored ones, which count (None: all), and whether N was added."""
     labels = as_constant(target).array
     single = input.ndim == 1
     if single:
@@ -250,23 +259,38 @@ def classes(
     return input, Tensor(labels), counted, single
 
 
-def class_weights(index: np.ndarray, counted: np.ndarray | None, weight: Tensor | None, dtype: Any) -> np.ndarray:
-    """The weight of every target, 0 where it is ignored."""
-    weights = (
-        np.ones(index.shape, dtype) if weight is None else as_constant(weight).array[index].astype(dtype, copy=False)
-    )
-    return weights if counted is None else weights * counted
+def class_weights(name: str, input: Tensor, weight: Any) -> Tensor | None:
+    """One factor for each class, checked, in input's dtype; input is checked too."""
+    if input.dtype.kind != "f" or not input.ndim:
+        raise ValueError(
+            f"{name}: expected floating-point scores of shape (N, C, ...) or (C,), "
+            f"got {input.dtype} of shape {input.shape}"
+        )
+    if weight is None:
+        return None
+    weight, count = as_constant(weight), input.shape[1 if input.ndim > 1 else 0]
+    if weight.shape != (count,):
+        raise ValueError(f"{name}: expected one weight for each of {count} classes, got shape {weight.shape}")
+    return weight.to(input.dtype)
 
 
-def divisor_of(weights: np.ndarray, weight: Tensor | None) -> float:
-    """What the mean divides by: a count, which is an int, or a sum of class weights, in float64."""
-    return int(np.count_nonzero(weights)) if weight is None else float(weights.sum(dtype=np.float64))
+def class_terms(
+    values: Tensor, weights: np.ndarray | None, counted: np.ndarray | None, single: bool, reduction: str
+) -> Terms:
+    """The terms of a loss over classes; the mean divides by a count, an int, or a sum of class weights, a float."""
+    if counted is not None:
+        values = operators.where(counted, values, 0.0)  # no product: what is ignored may be infinite
+    if weights is not None:
+        divisor: float = float(weights.sum(dtype=np.float64, where=True if counted is None else counted))
+    else:
+        divisor = values.numel() if counted is None else int(np.count_nonzero(counted))
+    return Terms(values[0] if single else values, divisor, reduction)
 
 
 def along_classes(weight: Tensor | None, input: Tensor) -> Any:
     if weight is None:
         return 1.0
-    return as_constant(weight).reshape(-1, *(1,) * (input.ndim - 2)) if input.ndim > 1 else as_constant(weight)
+    return weight.reshape(-1, *(1,) * (input.ndim - 2)) if input.ndim > 1 else weight
 
 
 def gather_class(input: Tensor, index: Tensor) -> Tensor:

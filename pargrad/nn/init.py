@@ -24,6 +24,7 @@ def uniform_(tensor: Tensor, a: float = 0.0, b: float = 1.0, generator: Generato
     """Fills a tensor with numbers uniform in [a, b)."""
     source = generator or random.current_generator()
     tensor.array[...] = random.uniform(source, tensor.shape, a, b, tensor.dtype)
+    tensor.cell[0] += 1
     return tensor
 
 
@@ -35,8 +36,13 @@ def kaiming_uniform_(
     generator: Generator | None = None,
 ) -> Tensor:
     """He et al. 2015 (arXiv 1502.01852): uniform in +-gain * sqrt(3 / fan), for a weight of shape (out, in, ...)."""
-    receptive = math.prod(tensor.shape[2:])
-    fan = tensor.shape[1 if mode == "fan_in" else 0] * receptive
+    if mode not in ("fan_in", "fan_out"):
+        raise ValueError(f"kaiming_uniform_: expected mode 'fan_in' or 'fan_out', got {mode!r}")
+    if tensor.ndim < 2:
+        raise ValueError(f"kaiming_uniform_: expected a weight of shape (out, in, ...), got shape {tensor.shape}")
+    if not tensor.numel():
+        return tensor
+    fan = tensor.shape[1 if mode == "fan_in" else 0] * math.prod(tensor.shape[2:])
     # In torch's order of operations: another order gives another last bit.
     bound = math.sqrt(3.0) * (calculate_gain(nonlinearity, a) / math.sqrt(fan))
     return uniform_(tensor, -bound, bound, generator)

@@ -12,7 +12,7 @@ import numpy as np
 from pargrad import operators
 from pargrad.nn import functional as F
 from pargrad.nn import init
-from pargrad.nn.module import Module, Parameter
+from pargrad.nn.module import Module, Parameter, own_modules
 from pargrad.tensor import DEFAULT_FLOAT, Tensor
 
 
@@ -26,21 +26,23 @@ class Sequential(Module):
                 raise TypeError(
                     f"Sequential takes Modules, got {type(module).__name__} at {name}: write nn.ReLU(), not F.relu"
                 )
+            if name in ("", "forward", "training") or "." in str(name):
+                raise KeyError(f"Sequential: a layer cannot be named {name!r}")
             setattr(self, str(name), module)
 
     def forward(self, input: Any) -> Any:
-        for module in Module.children(self):
+        for _, module in own_modules(self):
             input = module(input)
         return input
 
     def __len__(self) -> int:
-        return len(list(Module.children(self)))
+        return len(own_modules(self))
 
     def __iter__(self) -> Iterator[Module]:
-        return Module.children(self)
+        return (module for _, module in own_modules(self))
 
     def __getitem__(self, index: Any) -> Any:
-        named = list(Module.named_children(self))
+        named = own_modules(self)
         return Sequential(OrderedDict(named[index])) if isinstance(index, slice) else named[index][1]
 
 

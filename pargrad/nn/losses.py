@@ -19,7 +19,7 @@ class Loss(Module):
     def forward(self, input: Tensor, target: Tensor) -> Tensor:
         return type(self).function(input, target, **self.given())
 
-    def sum_and_divisor(self, input: Tensor, target: Tensor) -> tuple[Tensor, float]:
+    def sum_and_divisor(self, input: Tensor, target: Tensor) -> tuple[Tensor, float | None]:
         """What data parallelism adds up over shards."""
         return type(self).function.sum_and_divisor(input, target, **self.given())  # type: ignore[attr-defined]
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from pargrad.tensor import Tensor, check_can_require_grad
+from pargrad.tensor import CATEGORY, Tensor, check_can_require_grad
 
 IncompatibleKeys = namedtuple("IncompatibleKeys", ["missing_keys", "unexpected_keys"])
 
@@ -47,18 +47,25 @@ class Module:
     # ----- what it holds -----
 
     def named_children(self) -> Iterator[tuple[str, Module]]:
-        for name, value in vars(self).items():
-            if isinstance(value, Module):
-                yield name, value
+        """Its modules, each once, under its first name."""
+        seen: set[int] = set()
+        for name, child in own_modules(self):
+            if id(child) not in seen:
+                seen.add(id(child))
+                yield name, child
 
-    def named_modules(self, memo: set[int] | None = None, prefix: str = "") -> Iterator[tuple[str, Module]]:
-        """Itself and every module below it, each once, parents first."""
+    def named_modules(
+        self, memo: set[int] | None = None, prefix: str = "", remove_duplicate: bool = True
+    ) -> Iterator[tuple[str, Module]]:
+        """Itself and every module below it, parents first, each once or as often as it is reached."""
         memo = set() if memo is None else memo
         if id(self) not in memo:
-            memo.add(id(self))
+            if remove_duplicate:
+                memo.add(id(self))
             yield prefix, self
-            for name, child in Module.named_children(self):
-                yield from Module.named_modules(child, memo, f"{prefix}.{name}" if prefix else name)
+            for name, child in own_modules(self):
+                path = f"{prefix}.{name}" if prefix else name
+                yield from Module.named_modules(child, memo, path, remove_duplicate)
 
     def modules(self) -> Iterator[Module]:
         for _, module in Module.named_modules(self):
@@ -71,8 +78,11 @@ class Module:
     def named_parameters(
         self, prefix: str = "", recurse: bool = True, remove_duplicate: bool = True
     ) -> Iterator[tuple[str, Parameter]]:
-        """Names and parameters in the order of their attributes; a tied one once, under its first name."""
-        yield from self._named(lambda module: own_parameters(module), prefix, recurse, remove_duplicate)
+        """Names and parameters in the order of their attributes; a tied one once, under its first name.
+
+        Unlike in torch, an attribute that was None before it became a parameter keeps the place that it had.
+        """
+        yield from named_tensors(self, own_parameters, prefix, recurse, remove_duplicate)
 
     def parameters(self, recurse: bool = True) -> Iterator[Parameter]:
         for _, parameter in Module.named_parameters(self, recurse=recurse):
@@ -82,24 +92,23 @@ class Module:
         self, prefix: str = "", recurse: bool = True, remove_duplicate: bool = True
     ) -> Iterator[tuple[str, Tensor]]:
         """Names and tensors that are state but not trained, as `register_buffer` named them."""
-        yield from self._named(lambda module: own_buffers(module), prefix, recurse, remove_duplicate)
+        yield from named_tensors(self, own_buffers, prefix, recurse, remove_duplicate)
 
     def buffers(self, recurse: bool = True) -> Iterator[Tensor]:
         for _, buffer in Module.named_buffers(self, recurse=recurse):
             yield buffer
 
-    def _named(self, own: Callable, prefix: str, recurse: bool, remove_duplicate: bool) -> Iterator[tuple[str, Any]]:
-        seen: set[int] = set()
-        memo: set[int] | None = set()
-        modules = Module.named_modules(self, memo, prefix) if recurse else [(prefix, self)]
-        for path, module in modules if remove_duplicate else every_path(self, prefix, recurse):
-            for name, tensor in own(module):
-                if not (remove_duplicate and id(tensor) in seen):
-                    seen.add(id(tensor))
-                    yield (f"{path}.{name}" if path else name), tensor
-
     def register_buffer(self, name: str, tensor: Tensor | None, persistent: bool = True) -> None:
         """Makes `self.name` a buffer; one that is not persistent is left out of `state_dict`."""
+        if not isinstance(tensor, Tensor | None):
+            raise TypeError(
+                f"register_buffer: expected a tensor or None for {name!r}, got {type(tensor).__name__}: "
+                "write pargrad.tensor(...)"
+            )
+        if not name or "." in name:
+            raise KeyError(f"register_buffer: expected a name without a dot, got {name!r}")
+        if name in vars(self) and name not in vars(self).get("_buffer_names", {}):
+            raise KeyError(f"register_buffer: {type(self).__name__} already has an attribute {name!r}")
         vars(self).setdefault("_buffer_names", {})[name] = persistent
         setattr(self, name, tensor)
 
@@ -108,7 +117,7 @@ class Module:
     def state_dict(self, prefix: str = "") -> OrderedDict[str, Tensor]:
         """Parameters and persistent buffers by name, on the module's own memory; a tied one under all its names."""
         state: OrderedDict[str, Tensor] = OrderedDict()
-        for path, module in every_path(self, "", True):
+        for path, module in Module.named_modules(self, remove_duplicate=False):
             dot = f"{prefix}{path}." if path else prefix
             for name, tensor in (*own_parameters(module), *own_buffers(module, persistent_only=True)):
                 state[dot + name] = tensor.detach()
@@ -127,6 +136,16 @@ class Module:
             f"{name}: expected shape {own[name].shape}, got {array.shape}"
             for name, array in arrays.items()
             if array.shape != own[name].shape
+        ]
+        wrong += [
+            f"{name}: {array.dtype} cannot be loaded into {own[name].dtype}"
+            for name, array in arrays.items()
+            if CATEGORY.get(array.dtype.kind, 9) > CATEGORY[own[name].dtype.kind]
+        ]
+        wrong += [
+            f"{name}: its memory is read-only while a Trainer is open: load before it opens, or after close()"
+            for name in arrays
+            if not own[name].array.flags.writeable
         ]
         told = [f"missing: {', '.join(missing)}"] * bool(missing) + [f"unexpected: {', '.join(unexpected)}"] * bool(
             unexpected
@@ -150,12 +169,14 @@ class Module:
     # ----- its mode and dtype -----
 
     def train(self, mode: bool = True) -> Module:
-        for module in Module.modules(self):
-            module.training = mode
+        """Sets `training` here and below; a class that overrides `train` (to keep a part as it is) is heard."""
+        self.training = mode
+        for _, child in own_modules(self):
+            type(child).train(child, mode)
         return self
 
     def eval(self) -> Module:
-        return Module.train(self, False)
+        return type(self).train(self, False)
 
     def requires_grad_(self, requires_grad: bool = True) -> Module:
         for parameter in Module.parameters(self):
@@ -179,7 +200,7 @@ class Module:
     # ----- what it says -----
 
     def score(self, data: Any, metric: str = "accuracy", *, num_workers: Any = "auto", **options: Any) -> Any:
-        """The metric over a data set (or `(inputs, target)` arrays), each example once, in parallel, with a progress bar.
+        """The metric over a data set or `(inputs, target)` arrays, each example once, in parallel, with a progress bar.
 
         num_workers: Ray actors, "auto" for one a free core, 0 for this process alone. The result is one float, the
         same for every number of workers. Further options are those of `pargrad.parallel.score`.
@@ -192,19 +213,30 @@ class Module:
         return ""
 
     def __repr__(self) -> str:
-        lines = [f"({name}): " + repr(child).replace("\n", "\n  ") for name, child in Module.named_children(self)]
-        extra = self.extra_repr()
-        if not lines:
+        extra = type(self).extra_repr(self)
+        children = [f"({name}): {child!r}" for name, child in own_modules(self)]
+        if not children and "\n" not in extra:
             return f"{type(self).__name__}({extra})"
-        return f"{type(self).__name__}({extra}\n  " + "\n  ".join(lines) + "\n)"
+        lines = "\n".join([*extra.splitlines(), *children]).replace("\n", "\n  ")
+        return f"{type(self).__name__}(\n  {lines}\n)"
 
 
-def every_path(module: Module, prefix: str, recurse: bool) -> Iterator[tuple[str, Module]]:
-    """Every way to every module, shared ones as often as they are reached."""
-    yield prefix, module
-    if recurse:
-        for name, child in Module.named_children(module):
-            yield from every_path(child, f"{prefix}.{name}" if prefix else name, True)
+def named_tensors(
+    root: Module, own: Callable[[Module], list], prefix: str, recurse: bool, remove_duplicate: bool
+) -> Iterator[tuple[str, Any]]:
+    """What `own` finds in a module and, with recurse, in those below it, under full names."""
+    paths = Module.named_modules(root, None, prefix, remove_duplicate) if recurse else [(prefix, root)]
+    seen: set[int] = set()
+    for path, module in paths:
+        for name, tensor in own(module):
+            if not (remove_duplicate and id(tensor) in seen):
+                seen.add(id(tensor))
+                yield (f"{path}.{name}" if path else name), tensor
+
+
+def own_modules(module: Module) -> list[tuple[str, Module]]:
+    """A module's direct children, as often as they are its attributes."""
+    return [(name, value) for name, value in vars(module).items() if isinstance(value, Module)]
 
 
 def own_parameters(module: Module) -> list[tuple[str, Parameter]]:

@@ -29,6 +29,10 @@ class Optimizer:
         self.defaults = defaults
         self.state: dict[Tensor, dict[str, Any]] = defaultdict(dict)
         self.param_groups: list[dict[str, Any]] = []
+        if isinstance(params, set | frozenset):
+            raise TypeError(
+                f"{type(self).__name__}: a set of parameters has no order, and state is saved by order: write a list"
+            )
         groups = list([params] if isinstance(params, Tensor) else params)
         if not groups:
             raise ValueError(
@@ -39,12 +43,17 @@ class Optimizer:
 
     def add_param_group(self, group: dict[str, Any]) -> None:
         """Adds parameters with options of their own; the others are the defaults."""
+        if not isinstance(group, dict) or "params" not in group:
+            raise TypeError(
+                f"{type(self).__name__}: expected a group such as {{'params': [...], 'lr': 0.1}}, got {group!r}"
+            )
         params = group["params"]
         params = [params] if isinstance(params, Tensor) else [p[1] if isinstance(p, tuple) else p for p in params]
         unknown = set(group) - set(self.defaults) - {"params"}
         if unknown:
             raise ValueError(
-                f"{type(self).__name__}: unknown option {sorted(unknown)[0]!r} in a group, expected {sorted(self.defaults)}"
+                f"{type(self).__name__}: unknown option {sorted(unknown)[0]!r} in a group, "
+                f"expected {sorted(self.defaults)}"
             )
         held = {id(p) for other in self.param_groups for p in other["params"]}
         for p in params:
@@ -57,16 +66,17 @@ class Optimizer:
             if id(p) in held:
                 raise ValueError(f"{type(self).__name__}: a parameter of shape {p.shape} is given twice")
             held.add(id(p))
-        self.param_groups.append(
-            {"params": params, **self.defaults, **{k: v for k, v in group.items() if k != "params"}}
-        )
-        self.check(self.param_groups[-1])
+        new = {"params": params, **self.defaults, **{k: v for k, v in group.items() if k != "params"}}
+        self.check(new)
+        self.param_groups.append(new)
 
     def check(self, options: dict[str, Any]) -> None:
         """Raises ValueError on an option that makes no sense."""
         for name in ("lr", "eps", "weight_decay", "momentum"):
-            if name in options and not 0.0 <= options[name]:
+            if name in options and not options[name] >= 0.0:  # nan is refused too
                 raise ValueError(f"{type(self).__name__}: expected {name} >= 0, got {options[name]}")
+        if len(options.get("betas", (0, 0))) != 2:
+            raise ValueError(f"{type(self).__name__}: expected two betas, got {options['betas']}")
         for i, beta in enumerate(options.get("betas", ())):
             if not 0.0 <= beta < 1.0:
                 raise ValueError(f"{type(self).__name__}: expected betas[{i}] in [0, 1), got {beta}")
@@ -102,8 +112,12 @@ class Optimizer:
                     continue
                 state = self.state[p]
                 state["step"] = state.get("step", 0) + 1
-                arrays = tuple(state.setdefault(name, np.zeros_like(p.array)) for name in names)
-                self.update(p.array, p.grad.array, arrays, p.array, arrays, state["step"], group)
+                arrays = tuple(
+                    state[name] if name in state else state.setdefault(name, np.zeros_like(p.array)) for name in names
+                )
+                # A number is updated as an array of one element: numpy's `out=` takes no other.
+                value, gradient, *arrays = map(np.atleast_1d, (p.array, p.grad.array, *arrays))
+                self.update(value, gradient, tuple(arrays), value, tuple(arrays), state["step"], group)
                 p.cell[0] += 1
         return loss
 
@@ -125,16 +139,34 @@ class Optimizer:
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Takes what `state_dict` gave; the groups must have the same sizes."""
+        """Takes what `state_dict` gave, pargrad's or torch's; the groups must have the same sizes, state its shapes."""
         groups = state_dict["param_groups"]
         sizes, own = [len(group["params"]) for group in groups], [len(group["params"]) for group in self.param_groups]
         if sizes != own:
             raise ValueError(f"load_state_dict: expected groups of {own} parameters, got {sizes}")
-        for group, new in zip(self.param_groups, groups):
-            group.update({k: v for k, v in new.items() if k in self.defaults})
-        for i, p in enumerate(p for group in self.param_groups for p in group["params"]):
-            saved = state_dict["state"].get(i, {})
-            self.state[p] = {k: int(v) if k == "step" else np.array(unpacked(v), p.dtype) for k, v in saved.items()}
+        options = [{k: v for k, v in group.items() if k in self.defaults} for group in groups]
+        for group, new in zip(self.param_groups, options):
+            self.check({**group, **new})
+        names = [name for group in groups for name in group["params"]]
+        params = [p for group in self.param_groups for p in group["params"]]
+        loaded = [self.loaded_state(p, name, state_dict["state"].get(name, {})) for p, name in zip(params, names)]
+        for group, new in zip(self.param_groups, options):
+            group.update(new)
+        self.state.clear()
+        self.state.update({p: state for p, state in zip(params, loaded) if state})
+
+    @staticmethod
+    def loaded_state(parameter: Tensor, name: Any, saved: dict[str, Any]) -> dict[str, Any]:
+        """A copy of one parameter's saved state, checked; {} where it has not been stepped."""
+        arrays = {k: np.array(unpacked(v), parameter.dtype) for k, v in saved.items() if k != "step" and v is not None}
+        for key, array in arrays.items():
+            if array.shape != parameter.shape:
+                raise ValueError(
+                    f"load_state_dict: {key} of parameter {name} has shape {array.shape}, expected {parameter.shape}"
+                )
+        # torch's SGD counts no steps; that there is a buffer says that one was taken.
+        step = int(saved.get("step", 1 if arrays else 0))
+        return {"step": step, **arrays} if step else {}
 
     def __repr__(self) -> str:
         options = [{k: v for k, v in group.items() if k != "params"} for group in self.param_groups]
@@ -157,5 +189,6 @@ def ignore_implementation_choices(foreach: Any, capturable: Any, differentiable:
     """torch's choices of kernel mean nothing here; a differentiable step does, and is not offered."""
     if differentiable:
         raise ValueError(
-            "differentiable=True: the optimizer's step is not recorded by the graph here; write the update with operators"
+            "differentiable=True: the optimizer's step is not recorded by the graph here; "
+            "write the update with operators"
         )

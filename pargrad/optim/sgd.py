@@ -41,7 +41,8 @@ class SGD(Optimizer):
         super().check(options)
         if options["nesterov"] and (options["momentum"] <= 0 or options["dampening"] != 0):
             raise ValueError(
-                f"SGD: nesterov needs momentum > 0 and dampening 0, got {options['momentum']} and {options['dampening']}"
+                "SGD: nesterov needs momentum > 0 and dampening 0, "
+                f"got {options['momentum']} and {options['dampening']}"
             )
 
     @staticmethod

@@ -1,8 +1,9 @@
 """The arena: one piece of memory with parameters, buffers, optimizer state and gradient slots as flat arrays.
 
-Parameters, buffers and state are there twice. A step reads one half and writes the other; which half is current is
-known to whoever runs the steps, and is written nowhere in the arena. Gradient slots are there once: the tree node
-that starts at shard i is in slot i, so a node that is computed again overwrites itself.
+Parameters, buffers and state are there twice. A step reads one half and writes the other: after an even number of
+steps the first half is current, after an odd number the second. Gradient slots are there once: the tree node that
+starts at shard i is in slot i, so a node that is computed again overwrites itself. `progress` has a word for each
+member, the number of steps whose update it has finished: what all of them have finished is whole, whoever died since.
 """
 
 from __future__ import annotations
@@ -143,6 +144,7 @@ class Arena:
         self.sums = take(layout.slots, "float64")
         self.divisors = take(layout.slots, "float64")
         self.squares = take(len(layout.blocks), "float64")
+        self.progress = take(layout.shards, "int64")
         self.reached = take(layout.slots * len(layout.parameters), "uint8").reshape(
             layout.slots, len(layout.parameters)
         )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import pickle
 import secrets
 import socket
 import struct
@@ -29,12 +30,16 @@ class Channel:
         self.connection = Connection(os.dup(endpoint.fileno()))
 
     def send(self, message: Any) -> None:
+        self.send_packed(pickle.dumps(message, protocol=5))
+
+    def send_packed(self, packed: bytes) -> None:
+        """Sends a message that was pickled once for several peers."""
         with closed_is_end():
-            self.connection.send(message)
+            self.connection.send_bytes(packed)
 
     def receive(self) -> Any:
         with closed_is_end():
-            return self.connection.recv()
+            return pickle.loads(self.connection.recv_bytes())
 
     def send_descriptor(self, descriptor: int) -> None:
         with closed_is_end():

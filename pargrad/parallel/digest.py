@@ -19,5 +19,5 @@ def state_sha256(model: Module) -> str:
             continue
         seen.add(place)
         little = tensor.array.astype(tensor.array.dtype.newbyteorder("<"), copy=False)
-        digest.update(np.ascontiguousarray(little))
+        digest.update(np.ascontiguousarray(little).tobytes())
     return digest.hexdigest()

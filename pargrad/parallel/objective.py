@@ -38,8 +38,8 @@ class Objective:
         self.loss_is = loss_is
         self.step = step
 
-    def __call__(self, model: Any, batch: tuple[np.ndarray, ...]) -> tuple[Tensor, float, Tensor | None]:
-        """Sum, divisor, and the model's output (None where `step` hides it)."""
+    def __call__(self, model: Any, batch: tuple[np.ndarray, ...]) -> tuple[Tensor, float | None, Tensor | None]:
+        """Sum, divisor (None: the batch's sum is not divided), and the model's output (None where `step` hides it)."""
         tensors = tuple(Tensor(array) for array in batch)
         if self.step is not None:
             return (*self.checked(self.step(model, tensors), len(batch[-1])), None)
@@ -49,7 +49,7 @@ class Objective:
             return (*terms(output, tensors[-1]), output)
         return (*self.checked(self.loss(output, tensors[-1]), len(batch[-1])), output)
 
-    def checked(self, result: Any, examples: int) -> tuple[Tensor, float]:
+    def checked(self, result: Any, examples: int) -> tuple[Tensor, float | None]:
         if isinstance(result, tuple) and len(result) == 2:
             total, divisor = result
             if isinstance(total, Tensor) and total.numel() == 1:
@@ -57,7 +57,7 @@ class Objective:
         elif isinstance(result, Tensor) and result.shape == (examples,) and self.loss_is is None:
             return result.sum(), examples
         elif isinstance(result, Tensor) and result.numel() == 1 and self.loss_is == "sum":
-            return result.reshape(()), 1
+            return result.reshape(()), None
         elif isinstance(result, Tensor) and result.numel() == 1 and self.loss_is is not None:
             return result.reshape(()) * examples, examples
         shape = f"a tensor of shape {result.shape}" if isinstance(result, Tensor) else type(result).__name__

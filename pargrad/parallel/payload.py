@@ -54,7 +54,8 @@ def pack(cloudpickle: Any, work: Any) -> bytes:
                 "of the model (or use num_workers=0)"
             ) from error
         if len(payload) > LIMIT:
-            name, size = max(((name, len(dumps(value))) for name, value in attributes(work)), key=lambda pair: pair[1])
+            sizes = {name: len(dumps(value)) for name, value in attributes(work)}
+            name, size = max(sizes.items(), key=lambda pair: pair[1])
             raise CannotSendError(
                 f"the model, loss and optimizer are {len(payload):,} bytes without their parameters, expected at most "
                 f"{LIMIT:,}; the largest part is {name} with {size:,}. Make it a buffer "
@@ -71,7 +72,6 @@ def attributes(work: Any) -> Iterator[tuple[str, Any]]:
                 yield ".".join(filter(None, ("model", path, name))), value
     yield "the loss", work.objective.loss or work.objective.step
     yield "the penalty", work.penalty
-    yield "the model", work.model
 
 
 def first_failure(dumps: Any, work: Any) -> tuple[str, Exception | None]:

@@ -1,8 +1,8 @@
-"""A pool runs steps. Written here once for all of them: the order of a step, and the pool that has no other process."""
+"""A pool runs steps. Here: what one member of a pool does in a step, and the pool whose only member is this process."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from pargrad.data import Data
@@ -12,79 +12,84 @@ from pargrad.parallel.shards import aligned_nodes, all_nodes, owned_shards
 from pargrad.parallel.step import Chunk, Replica, Step, StepResult, Work, norm_of, totals
 
 
+class Member:
+    """Member `number` of `members`: its nodes of the tree, its blocks of the arrays, and its way through a step."""
+
+    def __init__(self, replica: Replica, number: int, members: int):
+        layout = replica.layout
+        self.replica = replica
+        self.number = number
+        self.every_node = all_nodes(members, layout.shards)
+        self.nodes = aligned_nodes(owned_shards(number, members, layout.shards))
+        mine = layout.owned_blocks(number, members)
+        self.runs = layout.runs(mine)
+        places = {block: i for i, block in enumerate(layout.blocks)}
+        self.blocks = [(places[block], block) for block in mine]
+        self.has_penalty = number == 0 and replica.work.penalty is not None
+
+    def step(
+        self, data: Data, step: Step, completed: int, clip_norm: float | None, meet: Callable[[], None]
+    ) -> StepResult:
+        """The data-parallel step, as every member of every pool takes it after `completed` others.
+
+        What the batch's sums and norms say is worked out by every member from the same numbers in the same order,
+        so all go on alike, and all stop alike where something is not finite.
+        """
+        replica, arena = self.replica, self.replica.arena
+        replica.select(completed % 2)
+        for node in self.nodes:
+            replica.gradient(data, step, node)
+        if self.has_penalty:
+            replica.penalty_gradient(step)
+        meet()  # every node is in its slot
+
+        loss, divisor = totals(arena, step)
+        norm, scale = None, 1.0
+        if clip_norm is not None:
+            replica.squares(self.every_node, self.blocks, divisor)
+            meet()  # every block's sum of squares is there
+            norm = norm_of(arena)
+            scale = min(1.0, clip_norm / (norm + 1e-6))  # torch's clip_grad_norm_
+
+        replica.update(step, self.every_node, self.runs, divisor, scale)
+        arena.progress[self.number] = completed + 1
+        meet()  # the other half is whole, and nobody reads a slot any more
+        return StepResult(step.number, step.epoch, loss, divisor, len(step.indices), norm)
+
+
 class Pool:
-    """Opened on a run's work, runs its steps and evaluations, and is closed. Abstract: subclasses say who computes."""
+    """Opened on a run's work, filled with first values, runs its steps and evaluations, and is closed. Abstract."""
 
-    workers = 1
     arena: Arena
-    replica: Replica
-
-    def __init__(self) -> None:
-        self.half = 0
+    replica: Replica  # this process's, whose model is the user's
+    completed = 0  # steps since it was opened; the half of that parity is the current one
 
     def open(self, work: Work) -> None:
-        """Makes the arena and whatever computes; `fill` then gives it its first values."""
+        """Makes the arena, and whatever computes on it."""
         raise NotImplementedError
 
     def fill(self, parameters: list[Any], states: list[Any], steps: list[int], buffers: list[Any]) -> None:
-        """First values: of parameters and buffers into both halves, since some are never written; state into the current."""
+        """First values: of parameters and buffers into both halves, since some are never written; of state into one."""
         layout = self.arena.layout
         for half in self.arena.halves:
             for spec, offset, array in zip(layout.parameters, layout.offsets, parameters):
                 half.parameters[spec.dtype][offset : offset + array.size] = array.reshape(-1)
             for into, buffer in zip(half.buffers, buffers):
                 into[...] = buffer
-        now = self.arena.halves[self.half]
+        now = self.arena.halves[0]
         for spec, offset, arrays in zip(layout.parameters, layout.offsets, states):
             for into, array in zip(now.states[spec.dtype], arrays):
                 into[offset : offset + array.size] = array.reshape(-1)
         now.steps[:] = steps
 
-    def run(self, data: Data, steps: Iterable[Step], clip_norm: float | None = None) -> Iterator[StepResult]:
-        """The data-parallel step, over and over: gradients, their tree, the update into the other half.
+    def run(
+        self, data: Data, steps: Iterable[Step], clip_norm: float | None = None, ahead: bool = True
+    ) -> Iterator[StepResult]:
+        """Takes the steps and gives their results in order.
 
-        A result is handed out while the next step's gradients are already being computed.
+        ahead: several steps may be taken before the first result is given; without it the model is at each
+        result's step when that result is given.
         """
-        self.share(data, training=True)
-        result = None
-        for step in steps:
-            self.begin_gradients(step)
-            if result is not None:
-                try:
-                    yield result
-                except GeneratorExit:
-                    self.end_gradients()
-                    raise
-            self.end_gradients()
-            loss, divisor = totals(self.arena, step)
-            norm, scale = None, 1.0
-            if clip_norm is not None:
-                self.squares(divisor)
-                norm = norm_of(self.arena)
-                scale = min(1.0, clip_norm / (norm + 1e-6))  # torch's clip_grad_norm_
-            self.update(divisor, scale)
-            self.half = 1 - self.half
-            self.replica.select(self.half)
-            result = StepResult(step.number, step.epoch, loss, divisor, len(step.indices), norm)
-        if result is not None:
-            yield result
-
-    def share(self, data: Data, training: bool) -> None:
-        """Puts a data set, and the model's mode, where the work is done."""
-        raise NotImplementedError
-
-    def begin_gradients(self, step: Step) -> None:
-        raise NotImplementedError
-
-    def end_gradients(self) -> None:
-        raise NotImplementedError
-
-    def squares(self, divisor: float) -> None:
-        """Every block's sum of squares into the arena."""
-        raise NotImplementedError
-
-    def update(self, divisor: float, scale: float) -> None:
-        """The optimizer's step on every block."""
         raise NotImplementedError
 
     def evaluate(self, data: Data, chunks: list[Chunk]) -> Iterator[tuple[int, Any]]:
@@ -92,35 +97,8 @@ class Pool:
         raise NotImplementedError
 
     def close(self) -> None:
-        """Ends what `open` began. May be called again."""
+        """Ends what `open` began; the arena stays readable, with `completed` steps in it. May be called again."""
         raise NotImplementedError
-
-
-class Share:
-    """The part of a step that one of `workers` does: its nodes of the tree, its blocks of the arrays."""
-
-    def __init__(self, replica: Replica, worker: int, workers: int):
-        layout = replica.layout
-        self.replica = replica
-        self.every_node = all_nodes(workers, layout.shards)
-        self.nodes = aligned_nodes(owned_shards(worker, workers, layout.shards))
-        mine = layout.owned_blocks(worker, workers)
-        self.runs = layout.runs(mine)
-        numbers = {block: i for i, block in enumerate(layout.blocks)}
-        self.blocks = [(numbers[block], block) for block in mine]
-        self.has_penalty = worker == 0 and replica.work.penalty is not None
-
-    def gradients(self, data: Data, step: Step) -> None:
-        for node in self.nodes:
-            self.replica.gradient(data, step, node)
-        if self.has_penalty:
-            self.replica.penalty_gradient(step)
-
-    def squares(self, divisor: float) -> None:
-        self.replica.squares(self.every_node, self.blocks, divisor)
-
-    def update(self, step: Step, divisor: float, scale: float) -> None:
-        self.replica.update(step, self.every_node, self.runs, divisor, scale)
 
 
 class SerialPool(Pool):
@@ -129,26 +107,20 @@ class SerialPool(Pool):
     def open(self, work: Work) -> None:
         self.arena = Arena(work.layout, private_memory(arena_size(work.layout)))
         self.replica = Replica(work, self.arena)
-        self.part = Share(self.replica, 0, 1)
+        self.member = Member(self.replica, 0, 1)
 
-    def share(self, data: Data, training: bool) -> None:
-        self.data = data
-        Module.train(self.replica.work.model, training)
-
-    def begin_gradients(self, step: Step) -> None:
-        self.step = step
-
-    def end_gradients(self) -> None:
-        self.part.gradients(self.data, self.step)
-
-    def squares(self, divisor: float) -> None:
-        self.part.squares(divisor)
-
-    def update(self, divisor: float, scale: float) -> None:
-        self.part.update(self.step, divisor, scale)
+    def run(
+        self, data: Data, steps: Iterable[Step], clip_norm: float | None = None, ahead: bool = True
+    ) -> Iterator[StepResult]:
+        Module.train(self.replica.work.model, True)
+        for step in steps:
+            result = self.member.step(data, step, self.completed, clip_norm, lambda: None)
+            self.completed += 1
+            self.replica.select(self.completed % 2)
+            yield result
 
     def evaluate(self, data: Data, chunks: list[Chunk]) -> Iterator[tuple[int, Any]]:
-        self.share(data, training=False)
+        Module.train(self.replica.work.model, False)
         for chunk in chunks:
             yield chunk.number, self.replica.evaluate(data, chunk)
 

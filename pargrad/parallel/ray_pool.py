@@ -7,11 +7,14 @@ with the thread that started them.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
+import pickle
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
 from multiprocessing.connection import wait
 from typing import Any
 
@@ -26,14 +29,16 @@ from pargrad.parallel.arena import Arena, arena_size, mapped, shared_memory
 from pargrad.parallel.channel import Channel, Listener
 from pargrad.parallel.cores import available_cores
 from pargrad.parallel.errors import ResourcesError, WorkerLostError
+from pargrad.parallel.meeting import make_pipes
 from pargrad.parallel.payload import make_recipe, pack
 from pargrad.parallel.pool import Pool
 from pargrad.parallel.shards import owned_shards
-from pargrad.parallel.step import Chunk, Replica, Step, Work
+from pargrad.parallel.step import Chunk, Replica, Step, StepResult, Work
 from pargrad.parallel.worker import Failure, serve
 
 OBJECT_STORE = 80_000_000  # bytes: Ray's least; arrays travel in the arena, not in the store
 KEPT_DATA_SETS = 4
+AHEAD_SECONDS, MOST_AHEAD = 0.05, 64  # of work that is sent to the workers at once, and the most steps of it
 
 
 class WorkerActor:
@@ -47,7 +52,6 @@ class RayPool(Pool):
     """Steps on `workers` actors of this machine."""
 
     def __init__(self, workers: int, address: str, start_timeout: float):
-        super().__init__()
         self.workers = workers
         self.address = address
         self.start_timeout = start_timeout
@@ -59,6 +63,8 @@ class RayPool(Pool):
         self.awaited = 0  # replies that are still to come
         self.known: dict[int, tuple[Data, list[np.ndarray]]] = {}  # data sets by number, with rows to know them by
         self.data_sets = 0
+        self.runs = 0
+        self.linked = False  # whether the workers' pipes to each other are there and empty
         self.doing = "starting"
         self.closed = False
 
@@ -72,11 +78,9 @@ class RayPool(Pool):
             self.start_workers()
             descriptor = shared_memory(size)
             self.arena = Arena(work.layout, mapped(descriptor, size))
-            for peer in self.channels:
-                peer.send(("open", payload, size, self.workers))
-                peer.send_descriptor(descriptor)
+            for worker in range(self.workers):
+                self.tell_one(worker, pickle.dumps(("open", payload, size, self.workers)), [descriptor])
             os.close(descriptor)
-            self.awaited = self.workers
             self.collect()
         except BaseException:
             self.close()
@@ -97,7 +101,7 @@ class RayPool(Pool):
             )
         listener = Listener()
         try:
-            here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+            here: Any = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
             Actor = ray.remote(num_cpus=1, max_restarts=0, scheduling_strategy=here)(WorkerActor)
             self.actors = [Actor.remote() for _ in range(self.workers)]
             self.serving = [actor.serve.remote(listener.address, w) for w, actor in enumerate(self.actors)]
@@ -134,7 +138,7 @@ class RayPool(Pool):
             return
         self.closed = True
         for peer, pid in zip(self.channels, self.pids):
-            with contextlib.suppress(EOFError, ProcessLookupError, OSError):
+            with contextlib.suppress(EOFError, OSError):
                 if self.awaited:
                     os.kill(pid, signal.SIGKILL)  # in the middle of something that nobody waits for
                 else:
@@ -145,24 +149,35 @@ class RayPool(Pool):
         for peer in self.channels:
             peer.close()
         end_processes(self.pids, 2.0)
+        if hasattr(self, "arena"):
+            self.settle()
         if self.started_ray:
             ray.shutdown()
+
+    def settle(self) -> None:
+        """What is complete when nobody works any more: what every member has finished."""
+        self.completed = int(self.arena.progress[: self.workers].min())
 
     # ----- messages -----
 
     def tell(self, doing: str, *message: Any) -> None:
         """Sends one message to every worker; `collect` takes the replies."""
-        if self.awaited or self.closed:
-            raise RuntimeError("the trainer was interrupted in the middle of a step and cannot go on: make a new one")
         self.doing = doing
-        for worker, peer in enumerate(self.channels):
-            self.awaited += 1
-            try:
-                peer.send(message)
-            except EOFError:
-                raise self.lost(worker) from None
+        packed = pickle.dumps(message, protocol=5)
+        for worker in range(self.workers):
+            self.tell_one(worker, packed)
+
+    def tell_one(self, worker: int, packed: bytes, descriptors: Sequence[int] = ()) -> None:
+        self.awaited += 1
+        try:
+            self.channels[worker].send_packed(packed)
+            for descriptor in descriptors:
+                self.channels[worker].send_descriptor(descriptor)
+        except EOFError:
+            raise self.lost(worker) from None
 
     def collect(self) -> list[Any]:
+        """One reply of every worker; the first failure is raised when all have answered."""
         replies = []
         for worker, peer in enumerate(self.channels):
             try:
@@ -170,9 +185,9 @@ class RayPool(Pool):
             except EOFError:
                 raise self.lost(worker) from None
             self.awaited -= 1
-        for reply in replies:
-            if isinstance(reply, Failure):
-                raise reply.as_error()
+        failures = [reply for reply in replies if isinstance(reply, Failure)]
+        for failure in sorted(failures, key=lambda failure: failure.called_off):
+            raise failure.as_error()
         return replies
 
     def ask(self, doing: str, *message: Any) -> list[Any]:
@@ -180,19 +195,17 @@ class RayPool(Pool):
         return self.collect()
 
     def lost(self, worker: int) -> WorkerLostError:
-        pid = self.pids[worker] if self.pids else "?"
-        shards = (
-            owned_shards(worker, self.workers, self.replica.layout.shards) if hasattr(self, "replica") else range(0)
-        )
+        shards = list(owned_shards(worker, self.workers, self.arena.layout.shards))
         return WorkerLostError(
-            f"worker {worker} (process {pid}) was lost while {self.doing} (its shards: {list(shards)}). Was it killed, "
-            "or out of memory? The model has the parameters of the last completed step"
+            f"worker {worker} (process {self.pids[worker]}) was lost while {self.doing} (its shards: {shards}). Was it "
+            "killed, or out of memory? The model has the parameters of the last completed step"
         )
 
-    # ----- what a pool does -----
+    def check_idle(self) -> None:
+        if self.awaited or self.closed:
+            raise RuntimeError("the trainer was interrupted in the middle of a step and cannot go on: make a new one")
 
-    def share(self, data: Data, training: bool) -> None:
-        self.ask("preparing", "mode", self.number_of(data), training, self.half)
+    # ----- data sets and pipes -----
 
     def number_of(self, data: Data) -> int:
         """The number under which the workers have this data set, which they are given when it is new."""
@@ -203,14 +216,9 @@ class RayPool(Pool):
         number, self.data_sets = self.data_sets, self.data_sets + 1
         recipe, descriptor = make_recipe(cloudpickle, data)
         self.doing = "receiving the data set"
-        for worker, peer in enumerate(self.channels):
-            self.awaited += 1
-            try:
-                peer.send(("take", number, recipe, descriptor is not None))
-                if descriptor is not None:
-                    peer.send_descriptor(descriptor)
-            except EOFError:
-                raise self.lost(worker) from None
+        packed = pickle.dumps(("take", number, recipe, descriptor is not None))
+        for worker in range(self.workers):
+            self.tell_one(worker, packed, [] if descriptor is None else [descriptor])
         if descriptor is not None:
             os.close(descriptor)
         self.collect()
@@ -221,50 +229,94 @@ class RayPool(Pool):
             self.ask("forgetting a data set", "forget", oldest)
         return number
 
-    def begin_gradients(self, step: Step) -> None:
-        self.tell(f"computing gradients of step {step.number}", "gradients", self.half, step)
-
-    def end_gradients(self) -> None:
+    def link(self) -> None:
+        """Gives the workers new pipes to meet over; this process keeps no end, so that a death closes them."""
+        pipes = make_pipes(self.workers)
+        self.doing = "meeting each other"
+        for worker, ends in enumerate(pipes):
+            flat = [descriptor for pair in ends for descriptor in pair]
+            self.tell_one(worker, pickle.dumps(("meet", len(ends))), flat)
+        for descriptor in {descriptor for ends in pipes for pair in ends for descriptor in pair}:
+            os.close(descriptor)
         self.collect()
+        self.linked = True
 
-    def squares(self, divisor: float) -> None:
-        self.ask("computing the gradient's norm", "squares", divisor)
+    # ----- what a pool does -----
 
-    def update(self, divisor: float, scale: float) -> None:
-        self.ask("updating the parameters", "update", divisor, scale)
+    def run(
+        self, data: Data, steps: Iterable[Step], clip_norm: float | None = None, ahead: bool = True
+    ) -> Iterator[StepResult]:
+        self.check_idle()
+        number = self.number_of(data)
+        if not self.linked:
+            self.link()
+        self.runs += 1
+        sent, size = self.completed, 1
+        flying: deque[int] = deque()  # lengths of the batches of steps that are being taken, the oldest first
+        steps = iter(steps)
+        began = time.perf_counter()
+        try:
+            while True:
+                while len(flying) < (2 if ahead else 1) and (batch := list(itertools.islice(steps, size))):
+                    self.tell(f"taking step {batch[0].number}", "steps", self.runs, number, batch, sent, clip_norm)
+                    flying.append(len(batch))
+                    sent += len(batch)
+                if not flying:
+                    break
+                results = self.collect()[0]
+                self.completed += flying.popleft()
+                if ahead:
+                    now = time.perf_counter()
+                    size = max(1, min(MOST_AHEAD, round(AHEAD_SECONDS * len(results) / (now - began))))
+                    began = now
+                else:
+                    self.replica.select(self.completed % 2)
+                yield from results
+        except GeneratorExit:
+            while flying:
+                self.collect()
+                self.completed += flying.popleft()
+            raise
+        except WorkerLostError:
+            raise  # `close` waits until nobody works any more, and then sees what is complete
+        except Exception:
+            # Every worker left the run at the same step: the rest of what was sent is answered, and undone.
+            self.linked = False
+            flying.popleft()
+            for _ in flying:
+                self.collect()
+            self.settle()
+            raise
+        finally:
+            self.replica.select(self.completed % 2)
 
     def evaluate(self, data: Data, chunks: list[Chunk]) -> Iterator[tuple[int, Any]]:
-        self.share(data, training=False)
+        self.check_idle()
+        number = self.number_of(data)
         self.doing = "evaluating"
-        left = iter(chunks)
-        busy = {peer.connection: worker for worker, peer in enumerate(self.channels)}
+        packed = (pickle.dumps(("evaluate", number, self.completed, chunk)) for chunk in chunks)
         # Two chunks a worker: the next one is there when the first is done.
-        for chunk in [chunk for _ in range(2 * self.workers) if (chunk := next(left, None)) is not None]:
-            self.give(self.awaited % self.workers, chunk)
+        for i, message in enumerate(itertools.islice(packed, 2 * self.workers)):
+            self.tell_one(i % self.workers, message)
+        numbers = {peer.connection: worker for worker, peer in enumerate(self.channels)}
         failure = None
         while self.awaited:
-            for connection in wait(list(busy)):
-                worker = busy[connection]  # type: ignore[index]
+            for connection in wait(list(numbers)):
+                worker = numbers[connection]  # type: ignore[index]
                 try:
                     reply = self.channels[worker].receive()
                 except EOFError:
                     raise self.lost(worker) from None
                 self.awaited -= 1
-                failure = failure or (reply if isinstance(reply, Failure) else None)
-                chunk = None if failure else next(left, None)
-                if chunk is not None:
-                    self.give(worker, chunk)
-                if not failure:
+                if isinstance(reply, Failure):
+                    failure = failure or reply
+                if failure is None:
+                    following = next(packed, None)
+                    if following is not None:
+                        self.tell_one(worker, following)
                     yield reply
-        if failure:
+        if failure is not None:
             raise failure.as_error()
-
-    def give(self, worker: int, chunk: Chunk) -> None:
-        self.awaited += 1
-        try:
-            self.channels[worker].send(("evaluate", chunk))
-        except EOFError:
-            raise self.lost(worker) from None
 
 
 def join_ray(address: str, cores: int) -> None:

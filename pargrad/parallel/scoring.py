@@ -48,7 +48,7 @@ def evaluate(pool: Pool, data: Data, progress: str = "off") -> dict[str, Any]:
     total = divisor = 0.0
     for score in scores:
         total, divisor = total + score.sum, divisor + score.divisor
-    count = sum(score.count for score in scores)
+    count = sum(score.examples for score in scores)
     out: dict[str, Any] = {"loss": total / divisor if divisor else float("nan")}
     if all(score.correct is not None for score in scores):
         out["accuracy"] = sum(score.correct or 0 for score in scores) / count

@@ -56,7 +56,7 @@ class ChunkScore(NamedTuple):
     sum: float
     divisor: float
     correct: int | None
-    count: int
+    examples: int
 
 
 class Work(NamedTuple):
@@ -65,7 +65,7 @@ class Work(NamedTuple):
     model: Module
     objective: Objective
     penalty: Any
-    optimizer: type
+    optimizer: Any  # the class, whose functions need no instance
     layout: Layout
     seed: int
 
@@ -159,7 +159,7 @@ class Replica:
                 f"examples {part.start} to {part.stop - 1} of the batch: indices [{shown}] of the data"
             )
             raise
-        arena.sums[shard], arena.divisors[shard] = total.array, divisor
+        arena.sums[shard], arena.divisors[shard] = total.array, divisor_at(part.start, divisor)
 
     def penalty_gradient(self, step: Step) -> None:
         """The gradient of the batch's penalty, which belongs to no shard, into the last slot."""
@@ -283,7 +283,12 @@ class Replica:
             except Exception as error:
                 error.add_note(f"in the evaluation of examples {chunk.start} to {chunk.stop - 1}")
                 raise
-        return ChunkScore(float(total.array), float(divisor), hits(output, batch[-1]), len(indices))
+        return ChunkScore(float(total.array), divisor_at(chunk.start, divisor), hits(output, batch[-1]), len(indices))
+
+
+def divisor_at(start: int, divisor: float | None) -> float:
+    """A shard's divisor. Of a sum that is not divided, the shard that begins the batch has 1 and the others add nothing."""
+    return float(start == 0) if divisor is None else float(divisor)
 
 
 def hits(output: Any, target: np.ndarray) -> int | None:

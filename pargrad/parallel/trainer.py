@@ -151,7 +151,7 @@ class Trainer:
                 if validation is not None and self.batches == 0:
                     results = scoring.evaluate(pool, validation, self.progress if self.progress != "lines" else "off")
                     self.history[-1].update({f"validation_{k}": v for k, v in results.items() if k != "count"})
-        self.publish()
+        self.publish(pool)
         return self.history
 
     def evaluate(self, data: Any) -> dict[str, Any]:
@@ -177,12 +177,13 @@ class Trainer:
         pool, self.pool, self.closed = self.pool, None, True
         if pool is not None:
             try:
-                self.publish_from(pool)
-                for parameter, own in zip(self.tensors(), self.own):
-                    np.copyto(own, parameter.array)
-                    parameter.array = own
-            finally:
                 pool.close()
+            finally:
+                pool.replica.select(pool.completed % 2)
+                self.publish(pool)
+                for tensor, own in zip(self.tensors(), self.own):
+                    np.copyto(own, tensor.array)
+                    tensor.array = own
 
     def __enter__(self) -> Trainer:
         return self
@@ -261,15 +262,11 @@ class Trainer:
         state = {} if self.optimizer is None else self.optimizer.state
         return [int(state.get(p, {}).get("step", 0)) for p in Module.parameters(self.model)]
 
-    def publish(self) -> None:
-        assert self.pool is not None
-        self.publish_from(self.pool)
-
-    def publish_from(self, pool: Pool) -> None:
+    def publish(self, pool: Pool) -> None:
         """The optimizer's state, out of the arena into arrays of its own."""
         if self.optimizer is None:
             return
-        now, layout = pool.arena.halves[pool.half], pool.arena.layout
+        now, layout = pool.arena.halves[pool.completed % 2], pool.arena.layout
         for i, (p, spec, offset) in enumerate(zip(Module.parameters(self.model), layout.parameters, layout.offsets)):
             if spec.group >= 0 and now.steps[i]:
                 names = self.optimizer.state_names(self.optimizer.param_groups[spec.group])

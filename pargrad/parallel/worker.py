@@ -1,4 +1,4 @@
-"""A worker: a process with a replica of the model, which computes what the driver's messages ask for until it ends."""
+"""A worker: a process with a replica of the model, which does what the driver's messages ask for until it ends."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ from threadpoolctl import threadpool_limits
 from pargrad.nn import Module
 from pargrad.parallel import channel
 from pargrad.parallel.arena import Arena, mapped
+from pargrad.parallel.meeting import CalledOff, Meeting
 from pargrad.parallel.payload import follow_recipe
-from pargrad.parallel.pool import Share
-from pargrad.parallel.step import Replica
+from pargrad.parallel.pool import Member
+from pargrad.parallel.step import Replica, Step, StepResult
 
 
 class Failure:
@@ -23,6 +24,7 @@ class Failure:
 
     def __init__(self, error: BaseException, worker: int):
         self.worker = worker
+        self.called_off = isinstance(error, CalledOff)  # no failure of its own: another member's
         self.text = "".join(traceback.format_exception(error))
         try:
             self.error: BaseException | None = pickle.loads(pickle.dumps(error))
@@ -49,12 +51,14 @@ def serve(address: str, worker: int) -> None:
 
 
 class Worker:
-    """What a worker knows: its replica and share, and the data sets that it was given."""
+    """What a worker knows: its replica, its place among the members, and the data sets that it was given."""
 
     def __init__(self, peer: channel.Channel, worker: int):
         self.peer = peer
         self.worker = worker
         self.data: dict[int, Any] = {}
+        self.meeting = Meeting([])
+        self.failed_run = -1
 
     def work(self) -> None:
         while True:
@@ -75,8 +79,15 @@ class Worker:
         descriptor = self.peer.receive_descriptor()
         work = pickle.loads(payload)
         self.replica = Replica(work, Arena(work.layout, mapped(descriptor, size)))
-        self.share = Share(self.replica, self.worker, workers)
+        self.member = Member(self.replica, self.worker, workers)
         os.close(descriptor)
+
+    def meet(self, rounds: int) -> None:
+        """New pipes to the other members."""
+        self.meeting.close()
+        self.meeting = Meeting(
+            [(self.peer.receive_descriptor(), self.peer.receive_descriptor()) for _ in range(rounds)]
+        )
 
     def take(self, number: int, recipe: Any, has_memory: bool) -> None:
         descriptor = self.peer.receive_descriptor() if has_memory else None
@@ -87,21 +98,25 @@ class Worker:
     def forget(self, number: int) -> None:
         del self.data[number]
 
-    def mode(self, number: int, training: bool, half: int) -> None:
-        self.current = self.data[number]
-        Module.train(self.replica.work.model, training)
-        self.replica.select(half)
+    def steps(
+        self, run: int, number: int, steps: list[Step], completed: int, clip_norm: float | None
+    ) -> list[StepResult] | None:
+        """Takes these steps with the other members; one of them gives the results, which all of them have."""
+        if run == self.failed_run:
+            return None  # sent before the driver knew
+        Module.train(self.replica.work.model, True)
+        data = self.data[number]
+        try:
+            results = [
+                self.member.step(data, step, completed + i, clip_norm, self.meeting) for i, step in enumerate(steps)
+            ]
+        except BaseException:
+            self.failed_run = run
+            self.meeting.call_off()
+            raise
+        return results if self.worker == 0 else None
 
-    def gradients(self, half: int, step: Any) -> None:
-        self.step = step
-        self.replica.select(half)
-        self.share.gradients(self.current, step)
-
-    def squares(self, divisor: float) -> None:
-        self.share.squares(divisor)
-
-    def update(self, divisor: float, scale: float) -> None:
-        self.share.update(self.step, divisor, scale)
-
-    def evaluate(self, chunk: Any) -> Any:
-        return chunk.number, self.replica.evaluate(self.current, chunk)
+    def evaluate(self, number: int, completed: int, chunk: Any) -> Any:
+        self.replica.select(completed % 2)
+        Module.train(self.replica.work.model, False)
+        return chunk.number, self.replica.evaluate(self.data[number], chunk)

@@ -32,7 +32,7 @@ def mul(x, y):
 
 @rule(*(one._replace(domain=(0.5, 2.0)) for one in BINARY), dtype="float", numpy=(np.divide, np.true_divide))
 def div(x, y):
-    return x / y, lambda g: g / y, lambda g: -g * x / (y * y)
+    return x / y, lambda g: g / y, lambda g: -g * (x / y / y)  # y * y would overflow first
 
 
 @rule(*(one._replace(domain=(0.5, 2.0)) for one in BINARY), numpy=(np.power, np.float_power))
@@ -48,7 +48,7 @@ def pow(x, y):
 
     def vjp_y(g):
         if isinstance(x, int | float):
-            return g * z * float(np.log(x)) if x else np.where(y >= 0, 0, -np.inf * g)
+            return g * z * float(np.log(x)) if x else np.where(y >= 0, 0, g * z * -np.inf)
         flat = (x == 0) & (y >= 0)
         return np.where(flat, 0, g * z * np.log(np.where(flat, 1, x)))
 
@@ -112,7 +112,7 @@ def sigmoid(x):
 @rule(*UNARY)
 def relu(x):
     y = np.maximum(x, 0)
-    return y, lambda g: np.where(y > 0, g, 0)
+    return y, lambda g: np.where(y <= 0, 0, g)
 
 
 @rule(*UNARY, numpy=(np.abs, np.absolute))
@@ -127,8 +127,8 @@ def abs(x):
 def maximum(x, y):
     return (
         np.maximum(x, y),
-        lambda g: np.where(x > y, g, np.where(x == y, g / 2, 0)),
-        lambda g: np.where(y > x, g, np.where(x == y, g / 2, 0)),
+        lambda g: np.where(x < y, 0, np.where(x == y, g / 2, g)),
+        lambda g: np.where(y < x, 0, np.where(x == y, g / 2, g)),
     )
 
 
@@ -136,8 +136,8 @@ def maximum(x, y):
 def minimum(x, y):
     return (
         np.minimum(x, y),
-        lambda g: np.where(x < y, g, np.where(x == y, g / 2, 0)),
-        lambda g: np.where(y < x, g, np.where(x == y, g / 2, 0)),
+        lambda g: np.where(x > y, 0, np.where(x == y, g / 2, g)),
+        lambda g: np.where(y > x, 0, np.where(x == y, g / 2, g)),
     )
 
 

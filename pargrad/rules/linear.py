@@ -20,19 +20,21 @@ def transposed(x):
     numpy=np.matmul,
 )
 def matmul(x, y):
-    def rows(g):
-        """x and g with the dimensions that a vector lacks."""
-        g = np.expand_dims(g, -1) if y.ndim == 1 else g
-        return (np.expand_dims(x, 0), np.expand_dims(g, -2)) if x.ndim == 1 else (x, g)
+    # Numbers, not arrays: the derivative of x must not keep x alive.
+    row, column = x.ndim == 1, y.ndim == 1
+
+    def matrix(g):
+        """g with the dimensions that a vector lacks."""
+        g = np.expand_dims(g, -1) if column else g
+        return np.expand_dims(g, -2) if row else g
 
     def vjp_x(g):
-        out = rows(g)[1] @ (np.expand_dims(y, 0) if y.ndim == 1 else transposed(y))
-        return np.squeeze(out, -2) if x.ndim == 1 else out
+        out = matrix(g) @ (np.expand_dims(y, 0) if column else transposed(y))
+        return np.squeeze(out, -2) if row else out
 
     def vjp_y(g):
-        left, g = rows(g)
-        out = transposed(left) @ g
-        return np.squeeze(out, -1) if y.ndim == 1 else out
+        out = transposed(np.expand_dims(x, 0) if row else x) @ matrix(g)
+        return np.squeeze(out, -1) if column else out
 
     return x @ y, vjp_x, vjp_y
 
@@ -51,10 +53,15 @@ def rows(x):
 )
 def linear(x, weight, bias):
     """x @ weight.T + bias, for x of shape (..., in), weight (out, in), bias (out,)."""
-    y = x @ weight.T
-    y += bias
+    flat = rows(x)
+    if len(flat) < len(weight):
+        # BLAS copies a transposed operand before it multiplies: let that be the smaller one.
+        y = np.add((weight @ flat.T).T, bias, out=np.empty((len(flat), len(weight)), x.dtype))
+    else:
+        y = flat @ weight.T
+        y += bias
     return (
-        y,
+        y.reshape(*x.shape[:-1], len(weight)),
         lambda g: g @ weight,
         lambda g: rows(g).T @ rows(x),
         lambda g: rows(g).sum(axis=0),

@@ -21,19 +21,27 @@ def plain_softmax_cross_entropy(x, target):
 )
 def softmax_cross_entropy(x, target):
     """-log softmax(x)[target] for each example: x of shape (N, C, ...), target integers of shape (N, ...)."""
-    index = np.expand_dims(target, 1)
+    at = at_class(target)
     shifted = x - np.max(x, axis=1, keepdims=True)
-    e = np.exp(shifted)
-    total = np.sum(e, axis=1, keepdims=True)
-    value = np.squeeze(np.log(total) - np.take_along_axis(shifted, index, 1), 1)
+    p = np.exp(shifted)
+    total = np.sum(p, axis=1, keepdims=True)
+    value = np.squeeze(np.log(total), 1) - shifted[at]
 
     def vjp(g):
-        p = e / total
-        np.put_along_axis(p, index, np.take_along_axis(p, index, 1) - 1, 1)
-        p *= np.expand_dims(g, 1)
-        return p
+        out = p / total
+        out[at_class(target)] -= 1  # not `at`: target itself is what is seen to be saved
+        out *= np.expand_dims(g, 1)
+        return out
 
     return value, vjp, None
+
+
+def at_class(target):
+    """The index of x[n, target[n, ...], ...] for every n and every further position."""
+    if target.ndim == 1:
+        return np.arange(len(target)), target
+    grids = np.ix_(*(np.arange(size) for size in target.shape))
+    return (grids[0], target, *grids[1:])
 
 
 @rule(

@@ -1,5 +1,7 @@
 """Operators that move elements without changing them: shapes, joins, indexing."""
 
+from itertools import pairwise
+
 import numpy as np
 
 from pargrad.rules.table import rule, sample
@@ -13,9 +15,10 @@ def reshape(x, *, shape):
 
 @rule(sample((2, 3, 4), dims=(2, 0, 1)), sample((2, 3, 4), dims=(-1, 0, 1)), dtype="as is", view=True)
 def permute(x, *, dims):
+    y = np.transpose(x, dims)
     # Only a permutation of non-negative axes can be inverted by argsort.
     axes = tuple(dim % x.ndim for dim in dims)
-    return np.transpose(x, axes), lambda g: np.transpose(g, tuple(sorted(range(len(axes)), key=axes.__getitem__)))
+    return y, lambda g: np.transpose(g, tuple(sorted(range(len(axes)), key=axes.__getitem__)))
 
 
 @rule(sample((1, 3), (2, 3), dim=0), sample((2, 1), (2, 3), (2, 2), dim=-1), joint=True, numpy=np.concatenate)
@@ -23,7 +26,7 @@ def cat(*tensors, dim=0):
     y = np.concatenate(tensors, axis=dim)
     before = (slice(None),) * (dim % y.ndim)
     ends = [0, *np.cumsum([x.shape[dim] for x in tensors]).tolist()]
-    return y, lambda g: tuple(g[(*before, slice(*span))] for span in zip(ends, ends[1:]))
+    return y, lambda g: tuple(g[(*before, slice(*span))] for span in pairwise(ends))
 
 
 @rule(sample((2, 3), (2, 3), dim=0), sample((3,), (3,), (3,), dim=-1), joint=True, numpy=np.stack)
@@ -50,7 +53,10 @@ def unsqueeze(x, *, dim):
 @rule(sample((2, 1), size=(3, 2, 4)), sample((1, 3), size=(2, -1)), sample((), size=(2,)), dtype="as is", view=True)
 def expand(x, *, size):
     # -1 keeps a dimension; what was broadcast is summed where every broadcast is, in the engine.
-    kept = (None,) * (len(size) - x.ndim) + x.shape
+    new = len(size) - x.ndim
+    if -1 in size[: max(new, 0)]:
+        raise ValueError(f"-1 keeps a dimension that is there, and the first {new} are new: give their sizes")
+    kept = (None,) * new + x.shape
     return np.broadcast_to(x, [old if new == -1 else new for new, old in zip(size, kept)]), lambda g: g
 
 
@@ -58,7 +64,7 @@ def is_basic(index):
     """Whether an index is made of slices, integers, None and ... alone, so that it names each element at most once."""
     parts = index if isinstance(index, tuple) else (index,)
     return all(
-        part is None or part is Ellipsis or isinstance(part, slice | int | np.integer) and not isinstance(part, bool)
+        part is None or part is Ellipsis or (isinstance(part, slice | int | np.integer) and not isinstance(part, bool))
         for part in parts
     )
 
@@ -84,7 +90,10 @@ def getitem(x, *, index):
             np.add.at(out, index, g)  # an element named twice is given both gradients
         return out
 
-    return x[index], vjp
+    y = x[index]
+    if not isinstance(y, np.ndarray):
+        y = x[(*index, ...) if isinstance(index, tuple) else (index, ...)]  # one element is a view, too, as in torch
+    return y, vjp
 
 
 @rule(sample((2, 3)), sample(()), dtype="as is")

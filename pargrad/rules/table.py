@@ -98,9 +98,9 @@ class Rule:
         variadic_name = code.co_varnames[positional + code.co_kwonlyargcount] if self.variadic else None
         self.arguments = (variadic_name,) if variadic_name else code.co_varnames[:positional]
         self.fixed = tuple(self.arguments.index(name) for name in fixed)
-        self.saved: dict[CodeType, Saved] = self._read_saved(code)
+        self.saved: dict[CodeType, Saved | None] = self._read_saved(code)
 
-    def _read_saved(self, code: CodeType) -> dict[CodeType, Saved]:
+    def _read_saved(self, code: CodeType) -> dict[CodeType, Saved | None]:
         # A vjp's free variables are exactly what it keeps alive, and the compiler has listed them.
         nested = {constant.co_name: constant for constant in code.co_consts if isinstance(constant, CodeType)}
 
@@ -110,18 +110,14 @@ class Rule:
                 names |= free(nested[name]) if name in nested else {name}
             return names
 
-        saved = {}
+        saved: dict[CodeType, Saved | None] = {}
         for function in code.co_consts:
             if isinstance(function, CodeType):
                 names = free(function)
-                saved[function] = Saved(
-                    tuple(i for i, name in enumerate(self.arguments) if name in names),
-                    tuple(
-                        i
-                        for i, name in enumerate(function.co_freevars)
-                        if name not in self.arguments and name not in self.settings and name not in nested
-                    ),
-                )
+                arguments = tuple(i for i, name in enumerate(self.arguments) if name in names)
+                known = {*self.arguments, *self.settings, *nested}
+                local = tuple(i for i, name in enumerate(function.co_freevars) if name not in known)
+                saved[function] = Saved(arguments, local) if arguments or local else None
         return saved
 
     def __repr__(self) -> str:

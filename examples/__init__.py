@@ -1,0 +1,1 @@
+"""Short scripts to start from; README.md has them in order."""

@@ -1,0 +1,1 @@
+"""The same scripts in PyTorch, to be read and run beside their twins."""

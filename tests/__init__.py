@@ -1,0 +1,1 @@
+"""pargrad's tests."""

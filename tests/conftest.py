@@ -1,0 +1,51 @@
+"""What all tests share: one Ray cluster of four logical cores, and the rule for tests that need torch."""
+
+import gc
+import importlib.util
+import os
+import secrets
+from pathlib import Path
+
+import pytest
+
+# Before anything imports ray, which reads these once: no token in the user's home, nothing sent anywhere.
+os.environ.update(RAY_AUTH_MODE="token", RAY_AUTH_TOKEN=secrets.token_hex(32), RAY_USAGE_STATS_ENABLED="0")
+
+HAS_TORCH = importlib.util.find_spec("torch") is not None
+WITH_TORCH = sorted(Path(__file__).parent.glob("*_torch.py"))
+collect_ignore = [] if HAS_TORCH else [path.name for path in WITH_TORCH]
+
+
+def pytest_report_header():
+    if not HAS_TORCH:
+        return f"torch is not installed: {len(WITH_TORCH)} files of comparisons with it are not collected"
+    return f"torch is installed: {len(WITH_TORCH)} files compare with it"
+
+
+@pytest.fixture(scope="session")
+def cluster():
+    """A Ray of this test session with more logical cores than the machine may have."""
+    import ray
+
+    ray.init(
+        address="local",
+        num_cpus=4,
+        include_dashboard=False,
+        log_to_driver=False,
+        logging_level="error",
+        object_store_memory=80_000_000,
+    )
+    yield ray
+    ray.shutdown()
+
+
+@pytest.fixture
+def leaves_nothing(cluster):
+    """Fails a test that leaves a worker, a descriptor or a file of shared memory behind."""
+    from tests.processes import descriptors, shared_files, workers_of
+
+    before = descriptors(), shared_files()
+    yield
+    gc.collect()  # a caught error's traceback holds a trainer, and so its memory
+    assert workers_of(os.getpid()) == []
+    assert (descriptors(), shared_files()) == before

@@ -1,0 +1,309 @@
+"""Every check of checks.py fails on something that is wrong, if only by little, and passes what is right."""
+
+import numpy as np
+import pytest
+
+import pargrad as pg
+from pargrad.rules import rule, sample, table
+from pargrad.tensor import apply
+from tests.checks import (
+    DIFFERENCE,
+    EXACT,
+    assert_equal,
+    check_derivative,
+    check_dtypes,
+    check_layouts,
+    check_memory,
+    check_plain,
+    check_unbroadcast,
+    check_versions,
+    draw,
+    layouts,
+    run,
+    saved_names,
+    weights,
+)
+
+WRONG = 1.0005  # a derivative wrong by 0.05 %
+
+pytestmark = pytest.mark.usefixtures("own_table")
+
+
+@pytest.fixture
+def own_table(monkeypatch):
+    """A table of a test's own, so that its rules do not stay."""
+    monkeypatch.setattr(table, "RULES", {})
+
+
+def made(function, *samples, **options):
+    return rule(*(samples or (sample((2, 3), (2, 3)),)), **options)(function)
+
+
+def product(x, y):
+    return x * y, lambda g: g * y, lambda g: g * x
+
+
+def test_the_right_rule_passes_every_check():
+    row = made(product, plain=lambda x, y: y * x)
+    one = row.samples[0]
+    assert check_derivative(lambda x, y: apply(row, x, y), draw(row, one)) == 2
+    for check in (check_dtypes, check_layouts, check_memory, check_unbroadcast, check_versions, check_plain):
+        check(row, one)
+    assert saved_names(row, one) == ["y", "x"]
+
+
+# ----- derivatives -----
+
+
+@pytest.mark.parametrize("argument", [0, 1])
+@pytest.mark.parametrize("factor", [WRONG, 1 / WRONG, -1.0, 0.0])
+def test_a_derivative_that_is_wrong_by_little_is_found(factor, argument):
+    of_x, of_y = (factor, 1.0) if argument == 0 else (1.0, factor)
+
+    def wrong(x, y):
+        return x * y, lambda g: of_x * g * y, lambda g: of_y * g * x
+
+    row = made(wrong)
+    with pytest.raises(AssertionError, match=f"argument {argument}: the derivative along a random direction"):
+        check_derivative(lambda x, y: apply(row, x, y), draw(row, row.samples[0]))
+
+
+@pytest.mark.parametrize("wrong", ["one element", "transposed"])
+def test_a_derivative_that_is_wrong_in_one_place_is_found(wrong):
+    def scaled(x):
+        def vjp(g):
+            out = g * 2 * x
+            out[1, 1] *= WRONG if wrong == "one element" else 1
+            return out.T if wrong == "transposed" else out
+
+        return x * x, vjp
+
+    row = made(scaled, sample((2, 2)))
+    with pytest.raises(AssertionError, match="argument 0"):
+        check_derivative(lambda x: apply(row, x), [np.array([[1.0, 2.0], [3.0, 4.0]])])
+
+
+def test_a_derivative_is_not_compared_in_float32():
+    with pytest.raises(AssertionError, match="float64 only"):
+        check_derivative(pg.exp, [np.ones(2, np.float32)])
+
+
+def test_the_number_of_derivatives_found_is_told():
+    assert check_derivative(lambda x, y: x * y.detach(), [np.ones(2), np.ones(2)]) == 1
+    assert check_derivative(lambda x, y: x.detach() * 2, [np.ones(2), np.ones(2)]) == 0
+
+
+def test_the_tolerances_would_see_the_error():
+    assert 100 * DIFFERENCE < WRONG - 1
+    assert all(100 * tolerance < WRONG - 1 for tolerance in EXACT.values())
+
+
+# ----- comparing -----
+
+
+@pytest.mark.parametrize(
+    ("got", "expected"),
+    [
+        ([1.0], [1.0000001]),
+        ([1.0, 2.0], [1.0]),
+        ([None], [np.zeros(1)]),
+        ([np.zeros(1)], [None]),
+        ([np.zeros(2)], [np.zeros((2, 1))]),
+        ([np.zeros(2)], [np.zeros(1)]),
+        ([np.zeros(2, np.float32)], [np.zeros(2)]),
+        ([np.float32(1.0)], [np.float32(1.00001)]),
+        ([np.array([1, 2])], [np.array([1, 3])]),
+        ([np.array([np.nan])], [np.array([0.0])]),
+        ([np.array([np.inf])], [np.array([-np.inf])]),
+    ],
+    ids=str,
+)
+def test_what_differs_is_not_equal(got, expected):
+    with pytest.raises(AssertionError):
+        assert_equal(got, expected)
+    assert_equal(got, got)
+    assert_equal(expected, expected)
+
+
+def test_run_gives_values_gradients_and_what_never_arrived():
+    values, gradients = run(pg, lambda x, y, z: (x * x, y + 1), [np.array([3.0]), np.array([1]), np.array([5.0])])
+    assert_equal(values, [np.array([9.0]), np.array([2])])
+    assert_equal(gradients, [6 * weights((1,)), None, None])
+
+
+def test_weights_are_different_and_not_zero():
+    for shape in [(), (1,), (7,), (3, 4)]:
+        values = weights(shape)
+        assert values.shape == shape
+        assert len(set(values.reshape(-1).tolist())) == values.size
+        assert (np.abs(values) >= 0.5).all()
+    assert (weights((3, 4)) < 0).any()
+
+
+def test_layouts_differ_are_read_only_and_share_nothing():
+    x = np.arange(6.0).reshape(2, 3)
+    others = list(layouts(x))
+    assert len({other.strides for other in others} | {x.strides}) == 4
+    assert not any(other.flags.writeable or np.shares_memory(other, x) for other in others)
+
+
+def test_a_draw_is_the_same_every_time_and_another_for_another_rule():
+    first, second = made(product), made(lambda x, y: product(x, y))
+    one, again, other = (draw(row, row.samples[0]) for row in (first, first, second))
+    assert_equal(one, again)
+    assert not np.array_equal(one[0], other[0])
+
+
+# ----- dtypes, layouts, memory -----
+
+
+def widens_value(x):
+    return x * np.array(1.0), lambda g: g
+
+
+def widens_gradient(x):
+    return x * 1, lambda g: g * np.ones(g.shape)
+
+
+def returns_wrong_shape(x):
+    return x.sum(axis=0), lambda g: g
+
+
+@pytest.mark.parametrize("function", [widens_value, widens_gradient])
+def test_float64_from_float32_is_found(function):
+    row = made(function, sample((2, 3)))
+    with pytest.raises(AssertionError, match=r"float32 (became|is) float64"):
+        check_dtypes(row, row.samples[0])
+
+
+def test_a_gradient_of_another_shape_is_found():
+    row = made(returns_wrong_shape, sample((2, 3)))
+    with pytest.raises((AssertionError, IndexError, ValueError)):
+        check_unbroadcast(row, row.samples[0])
+
+
+def reads_raw_memory(x):
+    return x + np.ndarray(
+        x.shape, x.dtype, x.base.tobytes() if x.base is not None else x.tobytes(order="K")
+    ), lambda g: g
+
+
+def writes_argument(x):
+    y = x
+    y += 1
+    return y.copy(), lambda g: g
+
+
+@pytest.mark.parametrize("function", [reads_raw_memory, writes_argument])
+def test_a_rule_that_depends_on_layout_or_writes_is_found(function):
+    row = made(function, sample((2, 3)))
+    with pytest.raises((AssertionError, ValueError)):
+        check_layouts(row, row.samples[0])
+
+
+def writes_g(x):
+    def vjp(g):
+        g *= 2
+        return g
+
+    return 2 * x, vjp
+
+
+def gives_its_argument(x):
+    return x * 1, lambda g: x
+
+
+def gives_a_view_of_its_value(x):
+    y = x * 1
+    return y, lambda g: y[...]
+
+
+def gives_the_same_array_twice(x):
+    kept = np.zeros(x.shape)
+
+    def vjp(g):
+        np.add(g, 0, out=kept)
+        return kept
+
+    return x * 1, vjp
+
+
+def gives_one_array_to_two(*tensors):
+    def vjp(g):
+        out = 2 * g
+        return tuple(out for _ in tensors)
+
+    return 2 * sum(tensors), vjp
+
+
+def remembers(x):
+    calls = []
+
+    def vjp(g):
+        calls.append(g)
+        return len(calls) * g
+
+    return x * 1, vjp
+
+
+@pytest.mark.parametrize(
+    ("function", "error"),
+    [
+        (writes_g, ValueError),
+        (gives_its_argument, AssertionError),
+        (gives_a_view_of_its_value, AssertionError),
+        (gives_the_same_array_twice, AssertionError),
+        (remembers, AssertionError),
+    ],
+)
+def test_a_gradient_in_foreign_memory_is_found(function, error):
+    row = made(function, sample((2, 3)))
+    with pytest.raises(error):
+        check_memory(row, row.samples[0])
+
+
+def test_one_array_for_two_arguments_is_found():
+    row = made(gives_one_array_to_two, sample((2, 3), (2, 3)), joint=True)
+    with pytest.raises(AssertionError, match="shares memory with another one"):
+        check_memory(row, row.samples[0])
+
+
+# ----- what is saved -----
+
+
+def keeps_a_copy_of_its_view(x):
+    flat = x.reshape(-1)
+    return x * x, lambda g: 2 * g * flat.reshape(g.shape)
+
+
+def keeps_the_value_under_a_view(x):
+    y = np.exp(x)
+    return y[...], lambda g: g * y
+
+
+@pytest.mark.parametrize("function", [keeps_a_copy_of_its_view, keeps_the_value_under_a_view])
+def test_a_saved_array_that_the_engine_cannot_see_is_found(function):
+    row = made(function, sample((2, 3)))
+    with pytest.raises(AssertionError, match="Not equal to tolerance"):
+        check_versions(row, row.samples[0])
+
+
+def test_hidden_arrays_are_named():
+    def hides(x, y):
+        big = np.ones(100)
+        pair = (x, 1)
+
+        def inner(g):
+            return g * big[0]
+
+        return x * 1 + y, lambda g: inner(g), lambda g: g * pair[1]
+
+    row = made(hides)
+    assert saved_names(row, row.samples[0]) == ["big", "pair"]
+
+
+@pytest.mark.parametrize("plain", [lambda x, y: WRONG * x * y, lambda x, y: x * y.detach(), lambda x, y: x + y])
+def test_a_composition_that_is_another_function_is_found(plain):
+    row = made(product, plain=plain)
+    with pytest.raises(AssertionError):
+        check_plain(row, row.samples[0])

@@ -1,0 +1,150 @@
+"""The command as users run it: in a process of its own, on real data, interrupted and killed."""
+
+import gzip
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from importlib.resources import files
+
+import pytest
+
+from pargrad.cli import EXIT_INTERRUPTED, EXIT_TERMINATED, main
+from tests.processes import descendants, gone, wait_until, workers_of
+
+KEYS = {"accuracy", "loss", "train_seconds", "samples_per_second", "steps", "num_workers", "shards", "dataset", "state_sha256"}  # fmt: skip
+
+
+def start(*arguments):
+    return subprocess.Popen(
+        [sys.executable, "-m", "pargrad", *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """What two epochs print and write, with 0, 1 and 2 workers; a batch size that leaves a short last batch."""
+    out = {}
+    for workers in (0, 1, 2):
+        if workers > len(os.sched_getaffinity(0)):
+            continue  # a machine with one core shows it with 0 and 1
+        path = tmp_path_factory.mktemp("run") / "figures.json"
+        process = start(
+            "train", "mnist", "--num-workers", str(workers), "--epochs=2", "--batch-size", "96", "--json", str(path)
+        )
+        printed, errors = process.communicate(timeout=100)
+        assert process.returncode == 0, errors
+        out[workers] = printed, errors, json.loads(path.read_text())
+    return out
+
+
+def test_the_hash_does_not_depend_on_the_number_of_workers(runs):
+    assert len({figures["state_sha256"] for _, _, figures in runs.values()}) == 1
+    assert len({figures["accuracy"] for _, _, figures in runs.values()}) == 1
+    assert len(runs) > 1
+
+
+def test_figures_and_what_is_printed(runs):
+    for workers, (printed, errors, figures) in runs.items():
+        assert set(figures) == KEYS
+        assert figures["num_workers"] == workers
+        assert figures["steps"] == 2 * 53  # 5,000 examples in batches of 96, the last one short
+        assert figures["dataset"] == {"name": "mnist", "train": 5000, "test": 1000}
+        assert figures["accuracy"] > 0.88
+        assert printed.splitlines()[0] == "mnist from the embedded subset (5,000 train, 1,000 test)"
+        assert printed.splitlines()[-1] == f"state sha256 {figures['state_sha256']}"
+        assert re.search(r"^epoch 2/2: loss 0\.\d+, test accuracy \d\d\.\d\d%", printed, re.MULTILINE)
+        assert "\r" not in errors  # no bar where there is no terminal
+
+
+@pytest.mark.timeout(100)
+@pytest.mark.parametrize(("number", "code"), [
+    (signal.SIGINT, EXIT_INTERRUPTED),
+    (signal.SIGTERM, EXIT_TERMINATED),
+    (signal.SIGKILL, -signal.SIGKILL),
+])  # fmt: skip
+def test_a_signal_ends_the_command_and_its_workers(number, code):
+    process = start("train", "mnist", "--num-workers", "1", "--epochs", "100000")
+    try:
+        for line in process.stdout:
+            if line.startswith("epoch 2/"):
+                break
+        workers, below = workers_of(process.pid), list(descendants(process.pid))
+        assert len(workers) == 1
+        process.send_signal(number)
+        wait_until(lambda: gone(workers), 10, "the end of the workers")
+        assert process.wait(30) == code
+        if number != signal.SIGKILL:  # Ray's own two agents need longer then
+            assert gone(below)
+            assert "Traceback" not in process.stderr.read()
+    finally:
+        process.kill()
+        process.communicate()
+
+
+@pytest.mark.parametrize(("arguments", "code", "told"), [
+    (["--num-workers", "4096", "--shards", "4096"], 3, r"asked for 4096 workers .* available cores"),
+    (["--shards", "6"], 2, "power of two"),
+    (["--num-workers", "-1"], 2, "num_workers"),
+    (["--num-workers", "16"], 2, "shards=16"),
+    (["--batch-size", "9000", "--num-workers", "0"], 2, "batch_size 9000 is larger than the data set"),
+    (["--data-dir", "nowhere"], 2, "nowhere"),
+    (["--model", "cnn"], 2, "cnn"),
+    (["--run-dir", "x"], 2, "--run-dir"),
+    (["--json", "no/such/directory/out.json"], 2, "no directory"),
+    (["--lr", "-1", "--num-workers", "0"], 2, "lr >= 0"),
+])  # fmt: skip
+def test_wrong_values_end_in_one_message(arguments, code, told, capsys):
+    assert main(["train", "mnist", *arguments]) == code
+    errors = capsys.readouterr().err
+    assert re.search(told, errors)
+    assert "Traceback" not in errors
+
+
+@pytest.mark.parametrize("arguments", [["train", "cifar"], ["train", "mnist", "--num-wrkers", "2"], ["trian"], [], ["train", "mnist", "--lr", "fast"]])  # fmt: skip
+def test_wrong_usage_ends_with_2(arguments):
+    process = start(*arguments)
+    _, errors = process.communicate(timeout=30)
+    assert process.returncode == 2
+    assert "Traceback" not in errors
+
+
+def test_a_damaged_file_is_named(tmp_path, capsys):
+    for name in (
+        "train-images-idx3-ubyte",
+        "train-labels-idx1-ubyte",
+        "t10k-images-idx3-ubyte",
+        "t10k-labels-idx1-ubyte",
+    ):
+        with files("pargrad").joinpath("data/embedded/mnist", f"{name}.gz").open("rb") as source:
+            (tmp_path / f"{name}.gz").write_bytes(source.read())
+    (tmp_path / "t10k-labels-idx1-ubyte.gz").write_bytes(gzip.compress(b"\0\0\x08\x01\0\0\x03\xe8short"))
+    assert main(["train", "mnist", "--data-dir", str(tmp_path)]) == 2
+    assert "t10k-labels-idx1-ubyte" in capsys.readouterr().err
+
+
+def test_config_files_have_the_fields_as_keys(tmp_path, capsys):
+    (tmp_path / "run.yaml").write_text("num_workers: 0\nbatch_size: 500\nepochs: 1\nshards: 4\n")
+    assert main(["train", "mnist", "--config", str(tmp_path / "run.yaml"), "--batch-size", "250"]) == 0
+    printed = capsys.readouterr().out
+    assert "this process alone: 4 shards, batch 250" in printed
+
+
+def test_help_spells_flags_with_hyphens():
+    printed, _ = start("train", "--help").communicate(timeout=30)
+    assert "--num-workers" in printed
+    assert "--num_workers" not in printed
+
+
+def test_the_command_is_installed():
+    """`pargrad` and `python -m pargrad` are one; without an installation there is only the second."""
+    found = shutil.which("pargrad", path=os.path.dirname(sys.executable))
+    command = [found] if found else [sys.executable, "-m", "pargrad"]
+    assert (
+        subprocess.run([*command, "--version"], capture_output=True, text=True, timeout=30, check=True)
+        .stdout.strip()
+        .endswith("0.1.0")
+    )

@@ -1,0 +1,232 @@
+"""Every rule against torch: values and all gradients, on its samples, on other shapes and at kinks."""
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+import pargrad as pg
+from pargrad.rules import RULES
+from tests.checks import CASES, as_function, assert_equal, draw, run
+
+# The same call in torch, where it is not torch.NAME with the same arguments and settings.
+TWINS = {
+    "amax": lambda x, dim=(), keepdim=False: torch.amax(x, () if dim is None else dim, keepdim),
+    "amin": lambda x, dim=(), keepdim=False: torch.amin(x, () if dim is None else dim, keepdim),
+    "cat": lambda *tensors, dim=0: torch.cat(tensors, dim),
+    # torch records it, and refuses in backward.
+    "floor_divide": lambda x, y: torch.floor_divide(x.detach(), y.detach()),
+    "expand": lambda x, size: x.expand(size),
+    "getitem": lambda x, index: x[torch_index(index)],
+    "linear": F.linear,
+    "max": lambda x, dim, keepdim=False: tuple(torch.max(x, dim, keepdim)),
+    "min": lambda x, dim, keepdim=False: tuple(torch.min(x, dim, keepdim)),
+    "sigmoid_cross_entropy": lambda x, target: F.binary_cross_entropy_with_logits(x, target, reduction="none"),
+    "softmax_cross_entropy": lambda x, target: F.cross_entropy(x, target, reduction="none"),
+    "squeeze": lambda x, dim=None: torch.squeeze(x) if dim is None else torch.squeeze(x, dim),
+    "stack": lambda *tensors, dim=0: torch.stack(tensors, dim),
+    "to": lambda x, dtype: x.to(getattr(torch, np.dtype(dtype).name)),
+}
+
+
+def torch_index(index):
+    if isinstance(index, tuple):
+        return tuple(torch_index(part) for part in index)
+    return torch.tensor(index) if isinstance(index, np.ndarray) else index
+
+
+def agree(name, arrays, settings):
+    """pargrad and torch give the same values and gradients."""
+    twin = TWINS.get(name) or getattr(torch, name, None)
+    assert twin is not None, f"torch has no {name}: write in TWINS what it is there"
+    with np.errstate(all="ignore"):
+        values, gradients = run(pg, as_function(RULES[name], settings), arrays)
+    expected, torch_gradients = run(torch, lambda *tensors: twin(*tensors, **settings), arrays)
+    assert_equal(values, expected)
+    assert_equal(gradients, torch_gradients)
+
+
+both = pytest.mark.parametrize("dtype", [np.float32, np.float64], ids=["float32", "float64"])
+
+
+@both
+@pytest.mark.parametrize(("rule", "sample"), [case[1:] for case in CASES], ids=[case[0] for case in CASES])
+def test_samples(rule, sample, dtype):
+    agree(rule.name, draw(rule, sample, dtype), sample.settings)
+
+
+SHAPES = [
+    ("add", [(3, 1, 2), (4, 1)], {}),
+    ("sub", [(1,), (2, 3)], {}),
+    ("mul", [(1, 1, 1), ()], {}),
+    ("div", [(2, 1), (1, 3)], {}),
+    ("matmul", [(1, 3), (3, 1)], {}),
+    ("matmul", [(2, 3), (4, 3, 5)], {}),
+    ("matmul", [(4, 1, 2, 3), (5, 3, 2)], {}),
+    ("matmul", [(5, 2, 3), (3,)], {}),
+    ("matmul", [(0, 3), (3, 2)], {}),
+    ("matmul", [(2, 0), (0, 2)], {}),
+    ("linear", [(2, 0, 3), (4, 3), (4,)], {}),
+    ("linear", [(2, 2, 2, 3), (1, 3), (1,)], {}),
+    ("sum", [(2, 3, 4)], {"dim": (-1, 0)}),
+    ("sum", [(2, 3)], {"dim": ()}),
+    ("sum", [()], {"dim": 0}),
+    ("sum", [(2, 0)], {"dim": 1, "keepdim": True}),
+    ("mean", [(2, 3)], {"dim": ()}),
+    ("mean", [()], {"dim": -1}),
+    ("mean", [(0, 3)], {"dim": 0}),
+    ("amax", [(2, 3, 2)], {"dim": (0, 2), "keepdim": True}),
+    ("amin", [()], {"dim": 0}),
+    ("max", [()], {"dim": 0}),
+    ("min", [()], {"dim": -1, "keepdim": True}),
+    ("max", [(2, 3, 2)], {"dim": -1, "keepdim": True}),
+    ("argmax", [(2, 3, 2)], {"dim": -2}),
+    ("argmax", [(2, 3)], {"keepdim": True}),
+    ("argmin", [()], {}),
+    ("any", [(0, 3)], {"dim": 0}),
+    ("all", [()], {"dim": 0}),
+    ("logsumexp", [(2, 3, 4)], {"dim": (0, 2)}),
+    ("logsumexp", [()], {"dim": 0}),
+    ("logsumexp", [(0, 2)], {"dim": 0}),
+    ("softmax", [()], {"dim": 0}),
+    ("softmax", [(2, 3, 4)], {"dim": 0}),
+    ("log_softmax", [()], {"dim": -1}),
+    ("log_softmax", [(2, 1)], {"dim": 1}),
+    ("reshape", [(0, 3)], {"shape": (3, 0)}),
+    ("reshape", [(1,)], {"shape": ()}),
+    ("permute", [()], {"dims": ()}),
+    ("permute", [(2, 3, 4)], {"dims": (1, -3, -1)}),
+    ("cat", [(2, 3), (2, 0), (2, 1)], {"dim": 1}),
+    ("stack", [(), ()], {"dim": -1}),
+    ("stack", [(2, 3), (2, 3)], {"dim": -2}),
+    ("squeeze", [(1, 2, 1)], {"dim": (0, 1)}),
+    ("squeeze", [()], {}),
+    ("squeeze", [()], {"dim": 0}),
+    ("unsqueeze", [(2,)], {"dim": -2}),
+    ("expand", [(1, 3)], {"size": (2, -1, -1)}),
+    ("expand", [(2, 1)], {"size": (2, 0)}),
+    ("expand", [()], {"size": ()}),
+    ("getitem", [(3, 4, 2)], {"index": (slice(None), np.array([1, 1]))}),
+    ("getitem", [(3, 4, 2)], {"index": (np.array([0, 2]), slice(1, 3), np.array([0, 1]))}),
+    ("getitem", [(3, 4, 2)], {"index": (np.array([0, 2]), np.array([[1], [3]]))}),
+    ("getitem", [(3, 4)], {"index": np.array([[True, False] * 2] * 3)}),
+    ("getitem", [(3, 4)], {"index": (np.array([True, False, True]), 1)}),
+    ("getitem", [(3, 4)], {"index": (1, 2)}),
+    ("getitem", [(3, 4)], {"index": (Ellipsis, None, 0)}),
+    ("getitem", [(3,)], {"index": -1}),
+    ("getitem", [()], {"index": None}),
+    ("getitem", [()], {"index": ()}),
+    ("getitem", [(3,)], {"index": True}),
+    ("clamp", [(2, 3)], {"min": 0.5, "max": -0.5}),
+    ("clamp", [()], {"min": 0.5}),
+    ("to", [(2,)], {"dtype": np.int64}),
+]
+
+
+@pytest.mark.filterwarnings("ignore:Mean of empty slice:RuntimeWarning")
+@both
+@pytest.mark.parametrize(("name", "shapes", "settings"), SHAPES, ids=str)
+def test_other_shapes(name, shapes, settings, dtype):
+    generator = np.random.default_rng(1)
+    agree(name, [np.asarray(generator.uniform(0.5, 2, shape), dtype) for shape in shapes], settings)
+
+
+NAN, INF = float("nan"), float("inf")
+TIES = [[1.0, 1.0, -2.0, -2.0], [3.0, 3.0, 3.0, -0.0], [0.0, -0.0, 0.0, -1.0]]
+PAIRS = [
+    [0.0, -0.0, 1.0, -1.0, 2.0, INF, -INF, NAN, NAN, 1.0, 0.0, -0.0, INF],
+    [0.0, 0.0, 1.0, -1.0, 1.0, INF, INF, NAN, 1.0, NAN, -1.0, -0.0, 0.0],
+]
+LINE = [-INF, -2.5, -1.0, -1e-30, -0.0, 0.0, 1e-30, 0.5, 1.0, 2.5, INF, NAN]
+BASES = [0.0, 0.0, 0.0, 0.0, -0.0, 1.0, 2.0, -2.0, -2.0, 4.0, 1e-20, INF, INF]
+EXPONENTS = [0.0, 1.0, 2.0, 0.5, 0.0, 0.0, 0.0, 0.0, 2.0, 0.5, 2.0, 0.0, -1.0]
+MASK = np.array([True, False] * 6)
+
+KINKS = [
+    *((name, PAIRS, {}) for name in ("maximum", "minimum", "add", "sub", "mul", "eq", "ne", "lt", "le", "gt", "ge")),
+    ("div", [[1.0, 0.0, -1.0, 0.0, INF], [0.0, 0.0, 0.0, 2.0, INF]], {}),
+    ("div", [[1e-30, 1e25, 1e-25], [1e-30, 1e25, 1e-25]], {}),
+    ("abs", [LINE[:-1]], {}),  # torch gives nan the derivative 0, which hides it
+    *((name, [LINE], {}) for name in ("relu", "sqrt", "log", "exp", "tanh", "sigmoid", "square", "neg")),
+    ("clamp", [LINE], {"min": -1.0, "max": 2.5}),
+    ("clamp", [LINE], {"min": 0}),
+    ("clamp", [LINE], {"max": 0.5}),
+    *((name, [TIES], {}) for name in ("amax", "amin")),
+    *((name, [TIES], {"dim": dim}) for name in ("amax", "amin") for dim in (0, 1, (0, 1))),
+    *((name, [TIES], {"dim": 1}) for name in ("max", "min", "argmax", "argmin")),
+    ("max", [[[1.0, NAN, 2.0]]], {"dim": 1}),
+    ("argmin", [[1.0, NAN, 2.0]], {"dim": 0}),
+    ("pow", [BASES, EXPONENTS], {}),
+    ("remainder", [[5.0, -5.0, 5.0, -5.0, 0.0], [3.0, 3.0, -3.0, -3.0, 2.0]], {}),
+    ("floor_divide", [[5.0, -5.0, 5.0, -5.0, 0.0], [3.0, 3.0, -3.0, -3.0, 2.0]], {}),
+    ("where", [MASK, LINE, LINE[::-1]], {}),
+    ("sum", [[1.0, INF, NAN]], {}),
+    ("logsumexp", [[[1.0, -INF], [INF, 0.0]]], {"dim": 1}),
+    ("softmax", [[[1.0, -INF], [900.0, -900.0]]], {"dim": 1}),
+    ("log_softmax", [[[1.0, 2.0], [900.0, -900.0]]], {"dim": 1}),
+    ("softmax_cross_entropy", [[[900.0, -900.0], [0.0, 0.0]], np.array([1, 1])], {}),
+    ("sigmoid_cross_entropy", [[900.0, -900.0, 0.0, 0.0], [0.0, 1.0, 0.0, 0.5]], {}),
+]
+
+
+@both
+@pytest.mark.parametrize(("name", "arguments", "settings"), KINKS, ids=[f"{row[0]}-{i}" for i, row in enumerate(KINKS)])
+def test_kinks_ties_and_what_is_not_finite(name, arguments, settings, dtype):
+    agree(name, [x if isinstance(x, np.ndarray) else np.array(x, dtype) for x in arguments], settings)
+
+
+# A literal exponent or base is another path than an array of one number.
+@both
+@pytest.mark.parametrize("number", [0, 0.0, 1, 2, 3, 0.5, -1, -0.5])
+@pytest.mark.parametrize("power", [lambda x, n: x**n, lambda x, n: n**x], ids=["exponent", "base"])
+def test_powers_with_a_literal(power, number, dtype):
+    x = np.array([-2.0, -0.5, 0.0, 0.5, 1.0, 2.0, 30.0, INF, NAN], dtype)
+    with np.errstate(all="ignore"):
+        got = run(pg, lambda x: power(x, number), [x])
+    expected = run(torch, lambda x: power(x, number), [x])
+    assert_equal(got[0], expected[0])
+    assert_equal(got[1], expected[1])
+
+
+def test_a_gradient_that_is_not_taken_does_not_leak_its_nan():
+    def safe(library):
+        return lambda x: library.where(x > 0, library.sqrt(library.where(x > 0, x, 1.0)), 0.0)
+
+    x = np.array([-1.0, 0.0, 4.0])
+    (value,), (gradient,) = run(pg, safe(pg), [x])
+    (expected,), (torch_gradient,) = run(torch, safe(torch), [x])
+    assert_equal([value, gradient], [expected, torch_gradient])
+    assert np.isfinite(gradient).all()
+
+
+INTEGERS = [
+    ("add", [[1, 2], [3, 4]], {}),
+    ("div", [[1, 2], [3, 4]], {}),
+    ("floor_divide", [[7, -7, 7, -7], [2, 2, -2, -2]], {}),
+    ("remainder", [[7, -7, 7, -7], [2, 2, -2, -2]], {}),
+    ("pow", [[2, 3], [3, 2]], {}),
+    ("matmul", [[[1, 2]], [[3], [4]]], {}),
+    ("sum", [[1, 2]], {}),
+    ("amax", [[1, 2]], {}),
+    ("max", [[[1, 2], [2, 2]]], {"dim": 1}),
+    ("argmax", [[1, 2]], {}),
+    ("clamp", [[1, 2, 3]], {"min": 2}),
+    ("exp", [[1, 2]], {}),
+    ("sqrt", [[1, 4]], {}),
+    ("sigmoid", [[1, -4]], {}),
+    ("relu", [[1, -4]], {}),
+    ("abs", [[1, -4]], {}),
+    ("square", [[1, -4]], {}),
+    ("neg", [[1, -4]], {}),
+    ("logsumexp", [[1, 4]], {"dim": 0}),
+    ("maximum", [[1, 4], [2, 3]], {}),
+    ("cat", [[1, 4], [2, 3]], {}),
+    ("clone", [[1, 4]], {}),
+    ("eq", [[1, 4], [1, 3]], {}),
+]
+
+
+@pytest.mark.parametrize("dtype", [np.int64, np.int32, np.uint8], ids=["int64", "int32", "uint8"])
+@pytest.mark.parametrize(("name", "arguments", "settings"), INTEGERS, ids=[row[0] for row in INTEGERS])
+def test_integers(name, arguments, settings, dtype):
+    agree(name, [np.array(x).astype(dtype) for x in arguments], settings)

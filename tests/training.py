@@ -1,0 +1,102 @@
+"""Small models and data for the tests of training, and the table of ways to train them."""
+
+import functools
+
+import numpy as np
+
+import pargrad as pg
+import pargrad.nn.functional as F
+from pargrad import nn, optim
+from pargrad.parallel import Trainer
+
+CLASSES = 5
+
+
+def examples(count=1000, seed=0):
+    """Inputs (count, 12) float32 and classes (count,), learnable."""
+    generator = np.random.default_rng(seed)
+    x = generator.standard_normal((count, 12), dtype=np.float32)
+    y = (x @ generator.standard_normal((12, CLASSES), dtype=np.float32)).argmax(axis=1)
+    return x, y
+
+
+class Branching(nn.Module):
+    """A model with a tied weight, dropout, a parameter that only some shards reach and one that none does."""
+
+    def __init__(self):
+        self.first = nn.Linear(12, 12)
+        self.again = nn.Linear(12, 12)
+        self.again.weight = self.first.weight
+        self.drop = nn.Dropout(0.2)
+        self.rare = nn.Parameter(np.full(12, 0.1, np.float32))
+        self.never = nn.Parameter(np.ones(3, np.float32))
+        self.last = nn.Linear(12, CLASSES)
+        self.score = nn.Linear(12, 1)  # named like a method, which must do no harm
+        self.register_buffer("scale", pg.tensor([1.5]))
+
+    def forward(self, x):
+        h = self.drop(F.relu(self.first(x))) * self.scale
+        if x.array[0, 0] > 0.5:
+            h = h + self.rare
+        return self.last(F.tanh(self.again(h))) + 0 * self.score(h)
+
+
+def mlp():
+    return nn.Sequential(nn.Linear(12, 40), nn.ReLU(), nn.Linear(40, CLASSES))
+
+
+def large():
+    """More than one block a parameter."""
+    return nn.Sequential(nn.Linear(12, 3000), nn.Tanh(), nn.Linear(3000, CLASSES))
+
+
+def adamw(model):
+    return optim.AdamW(model.parameters(), lr=3e-3)
+
+
+def two_groups(model):
+    parameters = list(model.parameters())
+    return optim.SGD(
+        [{"params": parameters[:1], "lr": 0.05, "weight_decay": 0.01}, {"params": parameters[1:-1]}],
+        lr=0.02,
+        momentum=0.9,
+    )
+
+
+WEIGHT = np.linspace(0.5, 2.0, CLASSES).astype(np.float32)
+weighted = functools.partial(F.cross_entropy, weight=pg.tensor(WEIGHT), ignore_index=2)
+
+
+def own_loss(output, target):
+    """A user's loss: one value per example."""
+    return -F.log_softmax(output, 1)[pg.arange(len(target)), target]
+
+
+# name: model, optimizer, loss, options of the Trainer
+WAYS = {
+    "mlp-adamw": (mlp, adamw, F.cross_entropy, {"batch_size": 257}),
+    "fewer-examples-than-shards": (mlp, adamw, F.cross_entropy, {"batch_size": 5}),
+    "weights-and-ignored": (mlp, adamw, weighted, {"batch_size": 257, "clip_norm": 0.5}),
+    "branching": (Branching, adamw, own_loss, {"batch_size": 61}),
+    "groups-penalty": (mlp, two_groups, nn.CrossEntropyLoss(reduction="sum"),
+                       {"batch_size": 64, "penalty": lambda model: 0.01 * (model[0].weight ** 2).sum()}),
+    "blocks": (large, adamw, F.cross_entropy, {"batch_size": 100, "clip_norm": 1.0, "shards": 4}),
+}  # fmt: skip
+
+
+def make_trainer(way, num_workers, **more):
+    """A fresh model under a fresh trainer."""
+    model_of, optimizer_of, loss, options = WAYS[way]
+    pg.manual_seed(1)
+    model = model_of()
+    options = {"seed": 3, "progress": "off", "num_workers": num_workers, **options, **more}
+    return Trainer(model, loss, optimizer_of(model), **options)
+
+
+def bits(trainer):
+    """Everything that promise 2 speaks of, as bytes: parameters, buffers, optimizer state."""
+    state = [tensor.numpy().tobytes() for tensor in trainer.model.state_dict().values()]
+    for p in trainer.model.parameters():
+        held = trainer.optimizer.state.get(p, {})
+        state += [np.asarray(value).tobytes() for _, value in sorted(held.items())]
+    return state
