@@ -286,6 +286,7 @@ METHODS: dict[str, Any] = {
     **{"__neg__": FUNCTIONS["neg"], "__abs__": FUNCTIONS["abs"], "__getitem__": getitem, "__setitem__": setitem},
     **{"__iter__": iterate, "view": view, "to": to, "T": property(permute_all), "__pos__": lambda self: self},
     **{"fill_": fill_, "copy_": fill_, "zero_": lambda self: fill_(self, 0)},
+    **{"__contains__": lambda self, element: bool((self == element).any())},
     **{"where": lambda self, condition, other: FUNCTIONS["where"](condition, self, other)},
     **{name: lambda self, dtype=dtype: to(self, dtype) for name, dtype in
        {"float": np.float32, "double": np.float64, "int": np.int32, "long": np.int64, "bool": np.bool_}.items()},

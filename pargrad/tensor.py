@@ -259,7 +259,8 @@ class Tensor:
     def __index__(self) -> int:
         if self.array.dtype.kind not in "biu" or self.array.size != 1:
             raise TypeError(
-                f"only an integer tensor of one element is an index, got {self.dtype} of shape {self.shape}: write int(x)"
+                f"only an integer tensor of one element is an index, got {self.dtype} of shape {self.shape}: "
+                "write int(x)"
             )
         return int(self.array.item())
 
@@ -334,7 +335,8 @@ class Tensor:
             )
         if not self.array.flags.writeable:
             raise RuntimeError(
-                f"in-place {rule.name} on read-only memory (expanded, or shared with other processes): write x.clone() first"
+                f"in-place {rule.name} on read-only memory (expanded, or shared with other processes): "
+                "write x.clone() first"
             )
         # int64 goes into uint8 as in torch: the categories have been compared above.
         np.copyto(self.array, new.array, casting="unsafe")
@@ -345,9 +347,9 @@ class Tensor:
 
 
 def restore(kind: type[Tensor], array: np.ndarray, requires_grad: bool) -> Tensor:
-    """A Tensor from what pickle kept of it."""
+    """A Tensor from what pickle kept of it, in memory of its own: protocol 5 may hand over another's, or read-only."""
     out = kind.__new__(kind)
-    Tensor.__init__(out, array, requires_grad)
+    Tensor.__init__(out, array if array.base is None else array.copy(), requires_grad)
     return out
 
 

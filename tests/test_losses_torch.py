@@ -281,7 +281,8 @@ def test_the_sums_and_divisors_of_uneven_shards_add_up_to_the_batchs(case, cuts)
     expected = getattr(torch.nn.functional, case.name)(whole[0], whole[1], **whole[2])
     expected.backward()
 
-    total = divisor = 0.0
+    summing = case.options["reduction"] == "sum"
+    total, divisor = 0.0, 1 if summing else 0
     gradient = np.zeros_like(case.input)
     for start, stop in itertools.pairwise([0, *cuts, count]):
         part = slice(start, stop)
@@ -290,14 +291,12 @@ def test_the_sums_and_divisors_of_uneven_shards_add_up_to_the_batchs(case, cuts)
         input, target, options = shard.of(pg, "float64")
         shard_sum, shard_divisor = getattr(F, case.name).sum_and_divisor(input, target, **options)
         assert shard_sum.shape == ()
-        assert type(shard_divisor) in (int, float)  # no numpy number: it travels
+        # A sum is not divided; a divisor is no numpy number, for it travels.
+        assert shard_divisor is None if summing else type(shard_divisor) in (int, float)
         shard_sum.backward()
         gradient[part] = input.grad.numpy()
-        total, divisor = total + shard_sum.item(), divisor + shard_divisor
+        total, divisor = total + shard_sum.item(), divisor + (shard_divisor or 0)
 
-    if case.options["reduction"] == "sum":
-        assert divisor == len(cuts) + 1  # of which each shard says 1: the trainer divides by the first one's
-        divisor = 1
     if divisor == 0:
         assert np.isnan(expected.item())
         assert total == 0

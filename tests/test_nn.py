@@ -486,8 +486,8 @@ def test_sum_and_divisor(name):
         assert divisor == expected
         assert type(divisor) is type(expected)  # counts are ints: they add up exactly
         np.testing.assert_allclose(total.item() / divisor, loss(*arguments).item(), rtol=1e-14)
-    summed, one = terms_of(functools.partial(function, reduction="sum"))(*arguments)
-    assert one == 1
+    summed, undivided = terms_of(functools.partial(function, reduction="sum"))(*arguments)
+    assert undivided is None
     np.testing.assert_allclose(summed.item(), total.item(), rtol=1e-14)
 
 

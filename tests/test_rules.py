@@ -207,7 +207,9 @@ def test_a_scalar_on_either_side_changes_no_dtype(rule, scalar, side):
 # ----- numpy's functions -----
 
 NUMPY_NAMES = {"dim": "axis", "keepdim": "keepdims", "min": "a_min", "max": "a_max"}
-NAMED = [(name, function, row, one) for name, row, one in CASES for function in row.numpy]
+# torch, and so the rule, leaves a dimension alone that is not 1 long; numpy raises.
+NOT_NUMPYS = ("squeeze-2",)
+NAMED = [(name, function, row, one) for name, row, one in CASES for function in row.numpy if name not in NOT_NUMPYS]
 
 
 @pytest.mark.parametrize(
@@ -220,10 +222,6 @@ def test_a_rule_gives_what_the_numpy_function_gives_that_it_stands_for(function,
     settings = {NUMPY_NAMES[name]: value for name, value in sample.settings.items()}
     if function is np.clip:
         settings = {"a_min": None, "a_max": None} | settings
-    if function is np.squeeze and sample.settings.get("dim") == 0:
-        return_shape = call(rule, arrays, sample.settings)[0][0].shape
-        assert return_shape == arrays[0].shape  # torch, unlike numpy, leaves a dimension alone that is not 1 long
-        return
     given = [arrays] if rule.variadic else arrays
     expected = np.asarray(function(*given, **settings))
     assert_equal(call(rule, arrays, sample.settings)[0], [expected])

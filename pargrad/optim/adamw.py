@@ -70,11 +70,12 @@ class AdamW(Optimizer):
         new_v += scratch
 
         largest = np.maximum(state[2], new_v, out=new_state[2]) if options["amsgrad"] else new_v
+        # The formula with numerator and denominator times sqrt(1 - beta2^t), which saves a pass over the block.
+        correction = math.sqrt(1 - beta2**step)
         np.sqrt(largest, out=scratch)
-        scratch /= math.sqrt(1 - beta2**step)
-        scratch += options["eps"]
+        scratch += options["eps"] * correction
         np.divide(new_m, scratch, out=scratch)
-        scratch *= lr / (1 - beta1**step)
+        scratch *= lr * correction / (1 - beta1**step)
 
         np.multiply(parameter, 1 - lr * options["weight_decay"], out=new_parameter)
         new_parameter -= scratch
