@@ -24,7 +24,6 @@ from pargrad.random import Generator, manual_seed
 from pargrad.tensor import Tensor, enable_grad, is_grad_enabled, no_grad, set_grad_enabled
 from pargrad.version import __version__ as __version__
 
-
 float32, float64 = _numpy.dtype("float32"), _numpy.dtype("float64")
 int32, int64, uint8 = _numpy.dtype("int32"), _numpy.dtype("int64"), _numpy.dtype("uint8")
 bool = _numpy.dtype("bool")  # torch's name

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import signal
 import sys
@@ -167,8 +166,8 @@ def train(config: TrainConfig) -> dict[str, Any]:
         for epoch in range(epochs):
             *_, entry = trainer.fit((x, y), epochs=1, validation=test)
             tell(
-                f"epoch {epoch + 1}/{epochs}: loss {entry['loss']:.4f}, test accuracy {entry['validation_accuracy']:.2%}, "
-                f"{entry['samples_per_second']:,.0f} samples/s"
+                f"epoch {epoch + 1}/{epochs}: loss {entry['loss']:.4f}, "
+                f"test accuracy {entry['validation_accuracy']:.2%}, {entry['samples_per_second']:,.0f} samples/s"
             )
         results = trainer.evaluate(test)
         history, workers = trainer.history, trainer.num_workers
@@ -185,8 +184,8 @@ def train(config: TrainConfig) -> dict[str, Any]:
         "state_sha256": state_sha256(model),
     }
     tell(
-        f"test accuracy {figures['accuracy']:.2%}, loss {figures['loss']:.4f} on {results['count']:,} examples; trained in "
-        f"{seconds:.1f} s, {figures['samples_per_second']:,.0f} samples/s"
+        f"test accuracy {figures['accuracy']:.2%}, loss {figures['loss']:.4f} on {results['count']:,} examples; "
+        f"trained in {seconds:.1f} s, {figures['samples_per_second']:,.0f} samples/s"
     )
     tell(f"state sha256 {figures['state_sha256']}")
     if config.json is not None:

@@ -64,22 +64,27 @@ def shape_of(size: tuple) -> tuple[int, ...]:
 
 
 def zeros(*size: Any, dtype: Any = DEFAULT_FLOAT, requires_grad: bool = False) -> Tensor:
+    """Zeros of this shape."""
     return leaf(np.zeros(shape_of(size), dtype or DEFAULT_FLOAT), requires_grad)
 
 
 def ones(*size: Any, dtype: Any = DEFAULT_FLOAT, requires_grad: bool = False) -> Tensor:
+    """Ones of this shape."""
     return leaf(np.ones(shape_of(size), dtype or DEFAULT_FLOAT), requires_grad)
 
 
 def full(size: Any, fill_value: float, *, dtype: Any = None, requires_grad: bool = False) -> Tensor:
+    """One value everywhere, of the value's own dtype unless another is given."""
     return leaf(np.full(size, fill_value, dtype or tensor(fill_value).dtype), requires_grad)
 
 
 def zeros_like(input: Tensor, *, dtype: Any = None, requires_grad: bool = False) -> Tensor:
+    """Zeros of the input's shape and dtype."""
     return leaf(np.zeros(input.shape, dtype or input.dtype), requires_grad)
 
 
 def ones_like(input: Tensor, *, dtype: Any = None, requires_grad: bool = False) -> Tensor:
+    """Ones of the input's shape and dtype."""
     return leaf(np.ones(input.shape, dtype or input.dtype), requires_grad)
 
 

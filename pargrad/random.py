@@ -117,9 +117,10 @@ def uniform(generator: Generator, shape: tuple[int, ...], low: float, high: floa
     if dtype == np.float64:
         drawn = fused_multiply_add(doubles(generator, count), high - low, low)
     else:
-        low, high = np.float32(low), np.float32(high)
+        low, high = float(np.float32(low)), float(np.float32(high))
         unit = (generator.words(count) & np.uint64(2**24 - 1)) * 2.0**-24
-        drawn = sum_to_odd(unit * np.float64(high - low), np.float64(low)).astype(dtype)  # the product is exact
+        width = float(np.float32(high - low))
+        drawn = sum_to_odd(unit * width, np.float64(low)).astype(dtype)  # the product is exact
     drawn[drawn == high] = low  # where it was rounded up to high, which the interval does not hold
     return drawn.reshape(shape)
 

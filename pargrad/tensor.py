@@ -89,6 +89,7 @@ class enable_grad(set_grad_enabled):
 
 
 def is_grad_enabled() -> bool:
+    """Whether operators are being recorded in this thread."""
     return _mode.grad
 
 
@@ -412,7 +413,8 @@ def coerce(rule: Rule, arrays: list[Any]) -> list[Any]:
         kinds = {str(x.dtype) for x in moving if isinstance(x, np.ndarray)}
         if len(kinds) > 1 or len(moving) > sum(isinstance(x, np.ndarray) for x in moving):
             raise RuntimeError(
-                f"{rule.name}: expected tensors of one dtype, got {' and '.join(sorted(kinds)) or 'a number'}: write x.float() or x.to(y.dtype)"
+                f"{rule.name}: expected tensors of one dtype, got {' and '.join(sorted(kinds)) or 'a number'}: "
+                "write x.float() or x.to(y.dtype)"
             )
         return arrays
     target = result_dtype(moving)

@@ -15,7 +15,10 @@ import pytest
 from pargrad.cli import EXIT_INTERRUPTED, EXIT_TERMINATED, main
 from tests.processes import descendants, gone, wait_until, workers_of
 
-KEYS = {"accuracy", "loss", "train_seconds", "samples_per_second", "steps", "num_workers", "shards", "dataset", "state_sha256"}  # fmt: skip
+KEYS = {
+    "accuracy", "loss", "train_seconds", "samples_per_second", "steps", "num_workers", "shards", "dataset",
+    "state_sha256",
+}  # fmt: skip
 
 
 def start(*arguments):
@@ -104,7 +107,9 @@ def test_wrong_values_end_in_one_message(arguments, code, told, capsys):
     assert "Traceback" not in errors
 
 
-@pytest.mark.parametrize("arguments", [["train", "cifar"], ["train", "mnist", "--num-wrkers", "2"], ["trian"], [], ["train", "mnist", "--lr", "fast"]])  # fmt: skip
+@pytest.mark.parametrize("arguments", [
+    ["train", "cifar"], ["train", "mnist", "--num-wrkers", "2"], ["trian"], [], ["train", "mnist", "--lr", "fast"],
+])  # fmt: skip
 def test_wrong_usage_ends_with_2(arguments):
     process = start(*arguments)
     _, errors = process.communicate(timeout=30)

@@ -63,7 +63,7 @@ def test_a_trainer_is_used_again_and_closed_twice():
 
 
 def test_arrays_that_were_changed_are_shared_anew():
-    x, y = examples(100)
+    x, _ = examples(100)
     with make_trainer("mlp-adamw", 1) as trainer:
         before = trainer.predict(x)
         x *= 2
@@ -136,7 +136,7 @@ def test_an_error_in_a_worker_is_raised_here_with_its_place_and_traceback(worker
         with pytest.raises(ZeroDivisionError, match="as asked") as caught:
             trainer.fit(Traced(fail, example), epochs=1)
         notes = "\n".join(caught.value.__notes__)
-        assert f"in step 4 (epoch 0), shard 0 of 8, examples 0 to 7 of the batch: indices [" in notes
+        assert "in step 4 (epoch 0), shard 0 of 8, examples 0 to 7 of the batch: indices [" in notes
         assert str(example) in notes
         assert "raised in worker 0" in notes
         assert "in fail" in notes

@@ -100,7 +100,7 @@ def members(way, count):
 
 def test_the_blocks_of_all_members_are_every_block_once():
     for count in range(1, 9):
-        trainer, pool, group = members("mlp-adamw", count)
+        _, pool, group = members("mlp-adamw", count)
         owned = [i for member in group for i, _ in member.blocks]
         assert owned == list(range(len(pool.arena.layout.blocks)))
 
@@ -141,11 +141,13 @@ def test_a_model_sees_parameters_that_only_the_update_can_write():
             return self.layer(x)
 
     model = Writes()
-    with Trainer(
-        model, F.cross_entropy, optim.SGD(model.parameters()), batch_size=10, num_workers=0, progress="off"
-    ) as trainer:
-        with pytest.raises(RuntimeError, match="read-only") as caught:
-            trainer.fit(examples(20), epochs=1)
+    with (
+        Trainer(
+            model, F.cross_entropy, optim.SGD(model.parameters()), batch_size=10, num_workers=0, progress="off"
+        ) as trainer,
+        pytest.raises(RuntimeError, match="read-only") as caught,
+    ):
+        trainer.fit(examples(20), epochs=1)
     assert "shard 0 of 8" in caught.value.__notes__[0]
     model.layer.bias.array[0] = 7  # its own again
 
@@ -161,11 +163,13 @@ def test_a_buffer_that_is_replaced_in_training_is_named():
             return self.layer(x)
 
     model = Counts()
-    with Trainer(
-        model, F.cross_entropy, optim.SGD(model.parameters()), batch_size=10, num_workers=0, progress="off"
-    ) as trainer:
-        with pytest.raises(RuntimeError, match="buffer 'seen' of Counts"):
-            trainer.fit(examples(20), epochs=1)
+    with (
+        Trainer(
+            model, F.cross_entropy, optim.SGD(model.parameters()), batch_size=10, num_workers=0, progress="off"
+        ) as trainer,
+        pytest.raises(RuntimeError, match="buffer 'seen' of Counts"),
+    ):
+        trainer.fit(examples(20), epochs=1)
 
 
 def test_the_model_has_its_own_arrays_again_after_close_and_after_an_error():
@@ -383,7 +387,7 @@ def test_dropout_is_off_while_scoring_and_on_while_training():
         trainer.fit(examples(64), epochs=1)
         assert model.training
         trainer.evaluate(examples(64))
-        assert not model.training
+        assert model.training  # as it was before
 
 
 def test_wrong_metrics_are_refused():

@@ -15,6 +15,7 @@ import numpy as np
 
 from pargrad import operators, random
 from pargrad.rules import RULES
+from pargrad.rules.losses import at_class
 from pargrad.tensor import Tensor, apply
 
 relu: Callable[..., Tensor] = operators.relu
@@ -245,12 +246,13 @@ def classes(
             f"{name}: expected class indices (integers) of shape {expected} for input {input.shape}, "
             f"got {labels.dtype} of shape {labels.shape}"
         )
-    ignored = labels == ignore_index
     counted = None
-    if ignored.any():
-        counted = ~ignored
-        labels = np.where(ignored, 0, labels)
-    if labels.size and (labels.min() < 0 or labels.max() >= input.shape[1]):
+    low, high = (labels.min(), labels.max()) if labels.size else (0, 0)
+    if low <= ignore_index <= high:
+        counted = labels != ignore_index
+        labels = np.where(counted, labels, 0)
+        low, high = labels.min(), labels.max()
+    if low < 0 or (high >= input.shape[1] and labels.size):
         wrong = labels[(labels < 0) | (labels >= input.shape[1])]
         raise IndexError(
             f"{name}: class {wrong.flat[0]} is out of range: input has {input.shape[1]} classes, so targets are 0 to "
@@ -295,5 +297,4 @@ def along_classes(weight: Tensor | None, input: Tensor) -> Any:
 
 def gather_class(input: Tensor, index: Tensor) -> Tensor:
     """input[n, index[n, ...], ...] for every n and every further position."""
-    grids = np.ix_(*(np.arange(size) for size in index.shape))
-    return input[(grids[0], index.array, *grids[1:])]
+    return input[at_class(index.array)]

@@ -61,8 +61,12 @@ class AdamW(Optimizer):
         g = ascending(gradient, options)
 
         scratch = np.subtract(g, m)
-        scratch *= 1 - beta1
-        np.add(m, scratch, out=new_m)
+        if beta1 > 0.5:
+            scratch *= 1 - beta1
+            np.add(m, scratch, out=new_m)
+        else:  # m + (1 - beta1) * (g - m), from the nearer end: torch's lerp
+            scratch *= beta1
+            np.subtract(g, scratch, out=new_m)
 
         np.multiply(g, g, out=scratch)
         scratch *= 1 - beta2

@@ -112,12 +112,13 @@ class Optimizer:
                     continue
                 state = self.state[p]
                 state["step"] = state.get("step", 0) + 1
-                arrays = tuple(
-                    state[name] if name in state else state.setdefault(name, np.zeros_like(p.array)) for name in names
-                )
+                for name in names:
+                    if name not in state:
+                        state[name] = np.zeros_like(p.array)
                 # A number is updated as an array of one element: numpy's `out=` takes no other.
-                value, gradient, *arrays = map(np.atleast_1d, (p.array, p.grad.array, *arrays))
-                self.update(value, gradient, tuple(arrays), value, tuple(arrays), state["step"], group)
+                value, gradient = np.atleast_1d(p.array), np.atleast_1d(p.grad.array)
+                arrays = tuple(np.atleast_1d(state[name]) for name in names)
+                self.update(value, gradient, arrays, value, arrays, state["step"], group)
                 p.cell[0] += 1
         return loss
 

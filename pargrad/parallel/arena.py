@@ -22,7 +22,7 @@ ALIGNMENT = 64  # bytes: a cache line
 
 
 class Spec(NamedTuple):
-    """A parameter or buffer by name, shape and dtype; group: its optimizer group (-1: none), states: its arrays there."""
+    """A parameter or buffer; group: its optimizer group (-1: none), states: how many state arrays it has there."""
 
     name: str
     shape: tuple[int, ...]
@@ -32,7 +32,7 @@ class Spec(NamedTuple):
 
 
 class Block(NamedTuple):
-    """A piece of one parameter: elements [start, stop) of the flat array of its dtype; first: it begins the parameter."""
+    """A piece of a parameter: elements [start, stop) of its dtype's flat array; first: it begins the parameter."""
 
     parameter: int
     dtype: str
@@ -176,7 +176,7 @@ class Cutter:
 
 
 def arena_size(layout: Layout) -> int:
-    """Bytes: 2 (parameters + buffers + state) + slots x gradient; a slot that is never written costs address space only."""
+    """Bytes: 2 (parameters + buffers + state) + slots x gradient; a slot never written costs address space only."""
     return max(Arena(layout, None).size, ALIGNMENT)
 
 

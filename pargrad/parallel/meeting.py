@@ -7,6 +7,7 @@ member that dies closes its pipes: either way the others leave it with `CalledOf
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 
@@ -46,10 +47,8 @@ class Meeting:
     def call_off(self) -> None:
         """Tells everyone who hears this member; they pass it on."""
         for write, _ in self.pipes:
-            try:
+            with contextlib.suppress(BrokenPipeError):
                 os.write(write, OFF)
-            except BrokenPipeError:
-                pass
 
     def close(self) -> None:
         for pair in self.pipes:

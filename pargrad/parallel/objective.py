@@ -62,8 +62,9 @@ class Objective:
             return result.reshape(()) * examples, examples
         shape = f"a tensor of shape {result.shape}" if isinstance(result, Tensor) else type(result).__name__
         raise ValueError(
-            f"the loss gave {shape} for {examples} examples; a sum over shards needs to know what it is divided by. Return "
-            "(sum, divisor), or one value per example; or tell the trainer loss_is='mean over examples' or loss_is='sum'"
+            f"the loss gave {shape} for {examples} examples; a sum over shards needs to know what it is divided by. "
+            "Return (sum, divisor), or one value per example; or tell the trainer loss_is='mean over examples' or "
+            "loss_is='sum'"
         )
 
 

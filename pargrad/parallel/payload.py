@@ -156,8 +156,10 @@ def make_recipe(cloudpickle: Any, data: Data) -> tuple[DataRecipe, int | None]:
 
 
 def recipe_of(array: np.ndarray, place: Cutter) -> ArrayRecipe:
-    # Only a whole mapped file says by itself where it lies; a slice of one is copied.
-    if isinstance(array, np.memmap) and isinstance(array.base, mmap.mmap) and array.flags.c_contiguous:
+    # Only a whole mapped file says by itself where it lies: a slice of one is copied, and so is one that was mapped
+    # to be changed in memory alone.
+    mapped_whole = isinstance(array.base, mmap.mmap) and array.flags.c_contiguous
+    if mapped_whole and isinstance(array, np.memmap) and array.mode != "c":
         return ArrayRecipe(str(array.filename), array.offset, array.shape, array.dtype.str)
     offset = place.used
     place(array.size, array.dtype.str)

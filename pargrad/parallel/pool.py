@@ -9,7 +9,7 @@ from pargrad.data import Data
 from pargrad.nn import Module
 from pargrad.parallel.arena import Arena, arena_size, private_memory
 from pargrad.parallel.shards import aligned_nodes, all_nodes, owned_shards
-from pargrad.parallel.step import Chunk, Replica, Step, StepResult, Work, norm_of, totals
+from pargrad.parallel.step import Chunk, Replica, Step, StepResult, Work, norm_of, set_mode, totals
 
 
 class Member:
@@ -112,7 +112,7 @@ class SerialPool(Pool):
     def run(
         self, data: Data, steps: Iterable[Step], clip_norm: float | None = None, ahead: bool = True
     ) -> Iterator[StepResult]:
-        Module.train(self.replica.work.model, True)
+        set_mode(self.replica.work.model, True)
         for step in steps:
             result = self.member.step(data, step, self.completed, clip_norm, lambda: None)
             self.completed += 1
@@ -120,9 +120,14 @@ class SerialPool(Pool):
             yield result
 
     def evaluate(self, data: Data, chunks: list[Chunk]) -> Iterator[tuple[int, Any]]:
-        Module.train(self.replica.work.model, False)
-        for chunk in chunks:
-            yield chunk.number, self.replica.evaluate(data, chunk)
+        before = [(module, module.training) for module in Module.modules(self.replica.work.model)]
+        set_mode(self.replica.work.model, False)
+        try:
+            for chunk in chunks:
+                yield chunk.number, self.replica.evaluate(data, chunk)
+        finally:
+            for module, training in before:
+                module.training = training
 
     def close(self) -> None:
         pass

@@ -19,7 +19,6 @@ from multiprocessing.connection import wait
 from typing import Any
 
 import numpy as np
-
 import ray
 from ray import cloudpickle
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
@@ -97,7 +96,8 @@ class RayPool(Pool):
         free = int(ray.available_resources().get("CPU", 0))
         if free < self.workers:
             raise ResourcesError(
-                f"asked for {self.workers} workers of one core each, but Ray has {free} free cores: write num_workers={max(free, 0)}"
+                f"asked for {self.workers} workers of one core each, but Ray has {free} free cores: write "
+                f"num_workers={max(free, 0)}"
             )
         listener = Listener()
         try:
@@ -129,8 +129,8 @@ class RayPool(Pool):
                 raise WorkerLostError(f"a worker could not start: {error}") from error
         if time.monotonic() > deadline:
             raise ResourcesError(
-                f"{len(arrived)} of {self.workers} workers were there after {self.start_timeout:g} s: free some cores, ask "
-                "for fewer workers, or allow a longer start_timeout"
+                f"{len(arrived)} of {self.workers} workers were there after {self.start_timeout:g} s: free some cores, "
+                "ask for fewer workers, or allow a longer start_timeout"
             )
 
     def close(self) -> None:
@@ -329,7 +329,8 @@ def join_ray(address: str, cores: int) -> None:
         ray.init(**options)
     except ConnectionError as error:
         raise ResourcesError(
-            f"no Ray cluster at address {address!r}: {error}. Write address='local', or start one with `ray start --head`"
+            f"no Ray cluster at address {address!r}: {error}. Write address='local', or start one with "
+            "`ray start --head`"
         ) from error
     finally:
         if before is not signal.SIG_DFL and threading.current_thread() is threading.main_thread():

@@ -63,7 +63,7 @@ def all_reduce(gradients: Sequence[list[np.ndarray | None]], divisors: Sequence[
     """The batch's gradient from its shards', over plain arrays: what the arena does, to be read in a minute.
 
     gradients: per shard, per parameter, the gradient of the summed loss, None where the graph did not reach it.
-    divisors: per shard, 0 where it is empty. Returns, per parameter, the sum over shards divided by the sum of divisors.
+    divisors: per shard, 0 where it is empty. Returns, per parameter, the shards' sum divided by the sum of divisors.
     """
     divisor = reduce_tree(divisors, lambda left, right: left + right)
     totals = [reduce_tree(parts, np.add) for parts in zip(*gradients)]

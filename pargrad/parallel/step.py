@@ -78,7 +78,8 @@ def make_layout(model: Module, optimizer: Any, shards: int, penalty: Any) -> Lay
     foreign = set(group_of) - {id(p) for _, p in named}
     if foreign:
         raise ValueError(
-            f"the optimizer holds {len(foreign)} parameters that the model does not: write optim.AdamW(model.parameters())"
+            f"the optimizer holds {len(foreign)} parameters that the model does not: write "
+            "optim.AdamW(model.parameters())"
         )
 
     def spec(name: str, p: Parameter) -> Spec:
@@ -90,6 +91,11 @@ def make_layout(model: Module, optimizer: Any, shards: int, penalty: Any) -> Lay
     buffers = [Spec(name, b.shape, b.dtype.name) for name, b in Module.named_buffers(model)]
     slots = 0 if optimizer is None else shards + (penalty is not None)
     return Layout(parameters, buffers, shards, getattr(optimizer, "unit", "element"), slots)
+
+
+def set_mode(model: Module, training: bool) -> None:
+    """model.train(training), also where the model's class has its own and where an attribute hides it."""
+    type(model).train(model, training)
 
 
 class Replica:
@@ -118,7 +124,7 @@ class Replica:
     # ----- gradient -----
 
     def gradient(self, data: Data, step: Step, node: Node) -> None:
-        """The node's gradient into slot `start`, its shards' sums and divisors into theirs; two shards add up at once."""
+        """The node's gradient into slot `start`, its shards' sums and divisors into theirs."""
         start, size = node
         if size <= 2:
             for shard in range(start, start + size):
@@ -195,7 +201,7 @@ class Replica:
     # ----- reduce -----
 
     def reduce(self, nodes: list[Node], block: Block | Run) -> np.ndarray | None:
-        """The tree's sum of the nodes' gradients over one block, for a run over blocks reached alike; None: not reached.
+        """The tree's sum of the nodes' gradients over a block, or a run of blocks reached alike; None: not reached.
 
         What is returned may be a slot itself: it is not to be written.
         """
@@ -220,7 +226,7 @@ class Replica:
         return out
 
     def squares(self, nodes: list[Node], blocks: list[tuple[int, Block]], divisor: float) -> None:
-        """The float64 sum of squares of each block's gradient, into the arena: added up in block order, it is the norm."""
+        """The float64 sum of squares of each block's gradient, into the arena: in block order they make the norm."""
         for i, block in blocks:
             gradient = self.gradient_of(nodes, block, divisor)
             self.arena.squares[i] = 0.0 if gradient is None else np.sum(np.square(gradient, dtype=np.float64))
@@ -287,7 +293,7 @@ class Replica:
 
 
 def divisor_at(start: int, divisor: float | None) -> float:
-    """A shard's divisor. Of a sum that is not divided, the shard that begins the batch has 1 and the others add nothing."""
+    """A shard's divisor; of a sum that is not divided, 1 in the shard that begins the batch, and nothing in others."""
     return float(start == 0) if divisor is None else float(divisor)
 
 
@@ -299,7 +305,7 @@ def hits(output: Any, target: np.ndarray) -> int | None:
 
 
 def totals(arena: Arena, step: Step) -> tuple[float, float]:
-    """The batch's sum and divisor, in the tree's order; what is not finite is refused with the shard that it came from."""
+    """The batch's mean loss and divisor, in the tree's order; what is not finite is refused, naming its shard."""
     shards = arena.layout.shards
     sums, divisors = arena.sums[:shards].tolist(), arena.divisors[:shards].tolist()
     total, divisor = (reduce_tree(values, lambda left, right: left + right) for values in (sums, divisors))

@@ -21,7 +21,7 @@ from pargrad.parallel.objective import Objective
 from pargrad.parallel.pool import Pool, SerialPool
 from pargrad.parallel.progress import Progress, check_choice, say
 from pargrad.parallel.shards import check_shards
-from pargrad.parallel.step import Step, Work, make_layout
+from pargrad.parallel.step import Step, Work, make_layout, set_mode
 
 # Arguments whose meaning is fixed but whose work is not done yet, with their defaults.
 NOT_YET: dict[str, Any] = {
@@ -143,6 +143,7 @@ class Trainer:
                 "fit() needs an optimizer: write Trainer(model, loss, optim.AdamW(model.parameters()), ...)"
             )
         pool = self.open()
+        set_mode(self.model, True)
         last_epoch = None if epochs is None else self.epoch + epochs
         last_step = None if max_steps is None else self.steps + max_steps
         with one_blas_thread():
@@ -255,7 +256,7 @@ class Trainer:
         for p, spec in zip(Module.parameters(self.model), self.pool.arena.layout.parameters):
             held = self.optimizer.state.get(p, {})
             names = self.optimizer.state_names(self.optimizer.param_groups[spec.group]) if spec.group >= 0 else ()
-            states.append([held[name] for name in names] if held else [])
+            states.append([held[name] if name in held else np.zeros_like(p.array) for name in names] if held else [])
         return states
 
     def first_steps(self) -> list[int]:
@@ -295,7 +296,7 @@ def ray_pool(address: str) -> Any:
 def choose_workers(num_workers: int | str, shards: int | None, address: str, progress: str) -> int:
     """`num_workers` as a number, refused at once where it is more than the shards or than the cores of this machine."""
     if isinstance(num_workers, bool) or not (
-        num_workers == "auto" or isinstance(num_workers, int) and num_workers >= 0
+        num_workers == "auto" or (isinstance(num_workers, int) and num_workers >= 0)
     ):
         raise ValueError(f"expected num_workers to be 'auto', 0 or a positive number, got {num_workers!r}")
     local = address == "local" and not ray_is_initialized()
@@ -304,18 +305,21 @@ def choose_workers(num_workers: int | str, shards: int | None, address: str, pro
         if shards is not None and cores > shards:
             if progress != "off":
                 say(
-                    f"num_workers='auto' takes {shards} of {cores} free cores: a batch has {shards} shards; write shards={1 << (cores - 1).bit_length()} to use more"
+                    f"num_workers='auto' takes {shards} of {cores} free cores: a batch has {shards} shards; write "
+                    f"shards={1 << (cores - 1).bit_length()} to use more"
                 )
             return shards
         return max(cores, 1)
     assert isinstance(num_workers, int)
     if shards is not None and num_workers > shards:
         raise ValueError(
-            f"expected at most as many workers as shards, got num_workers={num_workers} and shards={shards}: write shards={1 << (num_workers - 1).bit_length()}"
+            f"expected at most as many workers as shards, got num_workers={num_workers} and shards={shards}: write "
+            f"shards={1 << (num_workers - 1).bit_length()}"
         )
     if local and num_workers > available_cores():
         raise ResourcesError(
-            f"asked for {num_workers} workers of one core each, but this machine has {available_cores()} available cores: write num_workers={available_cores()}"
+            f"asked for {num_workers} workers of one core each, but this machine has {available_cores()} available "
+            f"cores: write num_workers={available_cores()}"
         )
     return num_workers
 
@@ -331,6 +335,7 @@ def check_data(data: Any, batch_size: int) -> Data:
         raise ValueError("the data set is empty: expected at least one example")
     if batch_size > len(data):
         raise ValueError(
-            f"batch_size {batch_size} is larger than the data set, which has {len(data)} examples: write batch_size={len(data)}"
+            f"batch_size {batch_size} is larger than the data set, which has {len(data)} examples: write "
+            f"batch_size={len(data)}"
         )
     return data

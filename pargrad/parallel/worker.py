@@ -10,13 +10,12 @@ from typing import Any
 
 from threadpoolctl import threadpool_limits
 
-from pargrad.nn import Module
 from pargrad.parallel import channel
 from pargrad.parallel.arena import Arena, mapped
 from pargrad.parallel.meeting import CalledOff, Meeting
 from pargrad.parallel.payload import follow_recipe
 from pargrad.parallel.pool import Member
-from pargrad.parallel.step import Replica, Step, StepResult
+from pargrad.parallel.step import Replica, Step, StepResult, set_mode
 
 
 class Failure:
@@ -104,7 +103,7 @@ class Worker:
         """Takes these steps with the other members; one of them gives the results, which all of them have."""
         if run == self.failed_run:
             return None  # sent before the driver knew
-        Module.train(self.replica.work.model, True)
+        set_mode(self.replica.work.model, True)
         data = self.data[number]
         try:
             results = [
@@ -118,5 +117,5 @@ class Worker:
 
     def evaluate(self, number: int, completed: int, chunk: Any) -> Any:
         self.replica.select(completed % 2)
-        Module.train(self.replica.work.model, False)
+        set_mode(self.replica.work.model, False)
         return chunk.number, self.replica.evaluate(self.data[number], chunk)

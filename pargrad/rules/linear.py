@@ -1,5 +1,7 @@
 """Matrix products."""
 
+import math
+
 import numpy as np
 
 from pargrad.rules.table import rule, sample
@@ -41,7 +43,7 @@ def matmul(x, y):
 
 def rows(x):
     """x as one matrix: every dimension but the last becomes a row."""
-    return x.reshape(-1, x.shape[-1])
+    return x.reshape(math.prod(x.shape[:-1]), x.shape[-1])
 
 
 @rule(

@@ -25,12 +25,12 @@ def softmax_cross_entropy(x, target):
     shifted = x - np.max(x, axis=1, keepdims=True)
     p = np.exp(shifted)
     total = np.sum(p, axis=1, keepdims=True)
-    value = np.squeeze(np.log(total), 1) - shifted[at]
+    value = np.log(total).reshape(target.shape) - shifted[at]
 
     def vjp(g):
         out = p / total
         out[at_class(target)] -= 1  # not `at`: target itself is what is seen to be saved
-        out *= np.expand_dims(g, 1)
+        out *= g.reshape(len(g), 1, *g.shape[1:])
         return out
 
     return value, vjp, None
