@@ -61,6 +61,11 @@ def arrange(rule: Rule, args: tuple, named: dict[str, Any]) -> tuple[tuple, dict
     if unknown or missing:
         wrong = f"got an unknown argument {unknown[0]!r}" if unknown else f"lacks its argument {missing[0]!r}"
         raise TypeError(f"{rule.name}() {wrong}: it takes {', '.join(order)}")
+    if not isinstance(named.get("keepdim", False), bool | np.bool_):
+        raise TypeError(
+            f"{rule.name}() takes keepdim=True or False, got {named['keepdim']!r}: "
+            "write several dims as a tuple, dim=(0, 1)"
+        )
     inputs = tuple(named.pop(name) for name in rule.arguments)
     settings = {name: tuple(value) if isinstance(value, list) else value for name, value in named.items()}
     if rule.variadic:
@@ -105,12 +110,11 @@ def clamp(input: Tensor, min: Any = None, max: Any = None) -> Tensor:
     """Elements below min become min, those above max become max; bounds are numbers or tensors."""
     if min is None and max is None:
         raise RuntimeError("clamp: expected min, max or both, got neither")
-    bounds = [bound.item() if isinstance(bound, np.generic) else bound for bound in (min, max)]
-    if not any(isinstance(bound, Tensor | np.ndarray) for bound in bounds):
-        if input.dtype.kind in "biu" and any(isinstance(bound, float) for bound in bounds):
+    low, high = (bound.item() if isinstance(bound, np.generic) else bound for bound in (min, max))
+    if not isinstance(low, Tensor | np.ndarray) and not isinstance(high, Tensor | np.ndarray):
+        if input.dtype.kind in "biu" and (isinstance(low, float) or isinstance(high, float)):
             input = to(input, DEFAULT_FLOAT)
-        return apply(RULES["clamp"], input, min=bounds[0], max=bounds[1])
-    low, high = bounds
+        return apply(RULES["clamp"], input, min=low, max=high)
     if low is not None:
         input = apply(RULES["where"], apply(RULES["lt"], input, low), low, input)
     if high is not None:
@@ -198,7 +202,7 @@ ALIASES = {
 }  # fmt: skip
 FUNCTIONS.update({alias: FUNCTIONS[name] for alias, name in ALIASES.items()})
 PUBLIC = {name: function for name, function in FUNCTIONS.items() if name not in INTERNAL}
-globals().update(PUBLIC)
+globals().update(PUBLIC)  # with this, abs, all, any, max, min, pow and sum are the operators in this module's functions
 
 
 # ----- methods -----
@@ -273,7 +277,7 @@ def iterate(self: Tensor) -> Any:
 
 BINARY = {
     "add": "add", "sub": "sub", "mul": "mul", "truediv": "div", "floordiv": "floor_divide", "mod": "remainder",
-    "pow": "pow", "matmul": "matmul",
+    "pow": "pow", "matmul": "matmul", "and": "bitwise_and", "or": "bitwise_or", "xor": "bitwise_xor",
 }  # fmt: skip
 METHODS: dict[str, Any] = {
     **{name: function for name, function in PUBLIC.items() if name not in NOT_METHODS},
@@ -283,7 +287,8 @@ METHODS: dict[str, Any] = {
     **{f"{name}_": in_place(RULES[name]) for name in ("add", "sub", "mul", "div")},
     **{f"__{name}__": binary(RULES[name]) for name in ("eq", "ne", "lt", "le", "gt", "ge")},
     **{name: of_sizes(RULES[name]) for name in ("reshape", "permute", "expand")},
-    **{"__neg__": FUNCTIONS["neg"], "__abs__": FUNCTIONS["abs"], "__getitem__": getitem, "__setitem__": setitem},
+    **{"__neg__": FUNCTIONS["neg"], "__invert__": FUNCTIONS["bitwise_not"]},
+    **{"__abs__": FUNCTIONS["abs"], "__getitem__": getitem, "__setitem__": setitem},
     **{"__iter__": iterate, "view": view, "to": to, "T": property(permute_all), "__pos__": lambda self: self},
     **{"fill_": fill_, "copy_": fill_, "zero_": lambda self: fill_(self, 0)},
     **{"__contains__": lambda self, element: bool((self == element).any())},

@@ -373,13 +373,17 @@ def literal(x: Any) -> Any:
     )
 
 
+def category(number: Any) -> int:
+    return next(rank for rank, kind in enumerate((bool, int, float, complex)) if isinstance(number, kind))
+
+
 def result_dtype(arrays: list[Any]) -> np.dtype:
     """torch's promotion: the dtype of arrays, then of 0-d arrays, then of literals, each only to a higher category."""
     result = None
     for rank in (
         [x.dtype for x in arrays if isinstance(x, np.ndarray) and x.ndim],
         [x.dtype for x in arrays if isinstance(x, np.ndarray) and not x.ndim],
-        [CATEGORY_DEFAULT[CATEGORY[np.min_scalar_type(x).kind]] for x in arrays if not isinstance(x, np.ndarray)],
+        [CATEGORY_DEFAULT[category(x)] for x in arrays if not isinstance(x, np.ndarray)],
     ):
         highest = None
         for dtype in rank:

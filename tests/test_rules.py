@@ -181,7 +181,10 @@ SCALARS = [
 PAIRS = [
     rule
     for rule in RULES.values()
-    if len(rule.arguments) == 2 and rule.dtype in ("promote", "float") and rule.plain is None
+    if len(rule.arguments) == 2
+    and rule.dtype in ("promote", "float")
+    and rule.plain is None
+    and isinstance(rule.samples[0].arguments[0], tuple)  # floats, not masks
 ]
 
 
@@ -338,6 +341,19 @@ def test_a_joint_vjp_is_called_once_and_with_gradients_for_all():
     apply(scaled, x, y, z).sum().backward()
     assert len(calls) == 1
     assert (x.grad.tolist(), y.grad, z.grad.tolist()) == ([1.0] * 3, None, [3.0] * 3)
+
+
+@pytest.mark.usefixtures("own_table")
+def test_an_argument_without_a_derivative_gets_none():
+    @rule(sample((3,), (3,)))
+    def weighted(x, weight):
+        return x * weight, lambda g: g * weight, None
+
+    x, weight = pg.ones(3, requires_grad=True), pg.full((3,), 2.0, requires_grad=True)
+    out = apply(weighted, x, weight)
+    out.sum().backward()
+    assert (x.grad.tolist(), weight.grad) == ([2.0] * 3, None)
+    assert not apply(weighted, x.detach(), weight).requires_grad
 
 
 @pytest.mark.usefixtures("own_table")

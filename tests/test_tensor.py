@@ -164,6 +164,18 @@ def test_floor_division_and_remainder_take_pythons_signs():
     assert (-7 % pg.tensor([2])).tolist() == [1]
 
 
+def test_masks_are_combined_by_pythons_operators():
+    x = pg.tensor([-1.0, 0.5, 2.0])
+    inside = (x > 0) & (x < 1)
+    assert inside.tolist() == [False, True, False]
+    assert (~inside | (x > 1)).tolist() == [True, False, True]
+    assert (inside ^ (x > 0)).tolist() == [False, False, True]
+    assert (True & inside).dtype == pg.bool
+    inside &= x > 9
+    assert not inside.any()
+    assert (~pg.tensor([5]) | 1).tolist() == [-5]
+
+
 def test_the_builtin_sum_adds_tensors():
     x, y = leaf([1.0, 2.0]), leaf([3.0, 4.0])
     total = sum([x, y, x])
@@ -179,6 +191,25 @@ def test_integers_and_a_float_literal_are_the_default_float():
     assert (pg.tensor([1, 2], dtype=pg.int32) * 2).dtype == pg.int32
     assert (pg.tensor([1, 2], dtype=pg.int32) * pg.tensor(2)).dtype == pg.int32
     assert (pg.tensor([1], dtype=pg.uint8) * np.float64(0.5)).dtype == pg.float32
+
+
+PROMOTED = [
+    ("int64", "float32", "float32"), ("float32", "int64", "float32"), ("float32", "float64", "float64"),
+    ("bool", "uint8", "uint8"), ("uint8", "int32", "int32"), ("int32", "int64", "int64"),
+    ("bool", "float32", "float32"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("first", "second", "result"), PROMOTED)
+def test_tensors_of_two_dtypes_give_the_wider_one(first, second, result):
+    x, y = pg.ones(2, dtype=first), pg.ones(2, dtype=second)
+    assert {out.dtype.name for out in (x + y, y + x, pg.cat([x, y]), pg.where(x > 0, x, y))} == {result}
+    # Among those that are no scalars, a scalar's dtype counts only where its category is the higher one.
+    scalar = y.sum().to(second) if second != "bool" else y.any()
+    assert (x + scalar).dtype == (first if (first, second) in SAME_CATEGORY else result)
+
+
+SAME_CATEGORY = {("float32", "float64"), ("uint8", "int32"), ("int32", "int64")}
 
 
 # ----- in-place operators -----
@@ -611,7 +642,11 @@ def test_backward_takes_a_gradient_of_the_same_shape_as_tensor_or_array():
     for seed in (pg.tensor([1.0, 0.0, 2.0]), np.array([1.0, 0.0, 2.0]), pg.tensor([1, 0, 2]), [1.0, 0.0, 2.0]):
         x = leaf(X)
         (x * 2).backward(seed)
-        assert (x.grad.dtype, x.grad.tolist()) == (pg.float32, [2.0, 0.0, 4.0])
+        x.backward(seed)
+        assert (x.grad.dtype, x.grad.tolist()) == (pg.float32, [3.0, 0.0, 6.0])
+        y = leaf(X)
+        y.backward(seed)
+        assert (y.grad.dtype, y.grad.tolist()) == (pg.float32, [1.0, 0.0, 2.0])
 
 
 @pytest.mark.parametrize("shape", [(), (1,), (1, 1)])
@@ -664,7 +699,8 @@ def test_what_accumulate_is_told_it_owns_is_nobody_elses():
         (lambda x, y: x + y, {False}),
         (lambda x, y: x * y, {True}),
         (lambda x, y: x.reshape(3, 1).reshape(3) + y.T, {False}),
-        (lambda x, y: (x + y) * 1.0 + (x + y), None),
+        (lambda x, y: x + x + y * 0, {True}),
+        (lambda x, y: (x + y) * 1.0 + (x + y), {True}),
         (lambda x, y: pg.cat([x, y]), {False}),
         (lambda x, y: pg.stack([x, x * y]), None),
         (lambda x, y: x.expand(2, 3) * y, None),
@@ -778,27 +814,24 @@ def test_a_generator_is_not_decorated_because_it_would_run_outside_the_mode():
 
 
 def test_modes_belong_to_threads():
-    seen, inside, done = [], threading.Event(), threading.Event()
+    seen, entered, leave = [], threading.Event(), threading.Event()
 
     @pg.no_grad()
-    def wait():
-        inside.set()
-        done.wait(10)
+    def within(act):
+        act()
         return pg.is_grad_enabled()
 
     def other():
         seen.append(pg.is_grad_enabled())
-        with pg.enable_grad():
-            seen.append(wait())
+        seen.append(within(lambda: (entered.set(), leave.wait(10))))
         seen.append(pg.is_grad_enabled())
 
     with pg.no_grad():
         thread = threading.Thread(target=other)
         thread.start()
-        assert inside.wait(10)
-        done.set()
-        assert wait() is False  # the same decorated function, in two threads at once
-        thread.join(10)
+        assert entered.wait(10)
+        # The same decorated function in two threads: the other one leaves it while this one is inside.
+        assert within(lambda: (leave.set(), thread.join(10))) is False
         assert not pg.is_grad_enabled()
     assert pg.is_grad_enabled()
     assert seen == [True, False, True]
@@ -943,6 +976,8 @@ ERRORS = [
     (lambda: pg.ones(3).sum(dims=0), TypeError, ["sum() got an unknown argument 'dims'", "x, dim, keepdim"]),
     (lambda: pg.ones(3).sum(0, axis=0), TypeError, ["'dim' both by position and by name"]),
     (lambda: pg.ones(3).max(dims=0), TypeError, ["dims"]),
+    (lambda: pg.ones(2, 3).sum(0, 1), TypeError, ["keepdim=True or False, got 1", "dim=(0, 1)"]),
+    (lambda: pg.tensor([1]) + 2**70, OverflowError, ["too large"]),
     (lambda: pg.ones(3).reshape(sizes=(3,)), TypeError, ["sizes"]),
     (lambda: pg.tensor("text"), TypeError, ["expected numbers"]),
     (lambda: pg.tensor([[1, 2], [3]]), ValueError, ["inhomogeneous"]),
@@ -1281,6 +1316,7 @@ def test_clamp_with_tensors_sends_the_gradient_to_the_one_that_was_taken():
     assert pg.tensor([1, 2, 3]).clamp(min=1.5).tolist() == [1.5, 2.0, 3.0]
     assert pg.tensor([1, 2, 3]).clamp(min=1.5).dtype == pg.float32
     assert pg.tensor([1, 2, 3]).clamp(max=2).dtype == pg.int64
+    assert x.clamp(0, 1).node.rule.name == "clamp"  # with numbers it is one operator
 
 
 def test_the_forms_of_shapes():
@@ -1390,6 +1426,8 @@ TEXTS = [
     (lambda: pg.tensor([[1, -20], [3, 4]]), "tensor([[  1, -20],\n        [  3,   4]])"),
     (lambda: pg.tensor([True, False]), "tensor([ True, False])"),
     (lambda: pg.tensor([1e-5, 1.0]), "tensor([1.0000e-05, 1.0000e+00])"),
+    (lambda: pg.tensor([1000.0, 1.5]), "tensor([1000.0000,    1.5000])"),
+    (lambda: pg.tensor([1000.0, 0.5]), "tensor([1.0000e+03, 5.0000e-01])"),
     (lambda: pg.tensor([1.0, 2.0], dtype=pg.float64), "tensor([1., 2.], dtype=float64)"),
     (lambda: pg.tensor([1], dtype=pg.uint8), "tensor([1], dtype=uint8)"),
     (lambda: pg.tensor([1.5, float("nan"), -float("inf")]), "tensor([1.5000,    nan,   -inf])"),

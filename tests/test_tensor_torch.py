@@ -26,6 +26,8 @@ MIXING = {
     "lt": lambda library, x, y: x < y,
     "where": lambda library, x, y: library.where(library.tensor([True, False]), x, y),
     "maximum": lambda library, x, y: library.maximum(x, y),
+    "and": lambda library, x, y: x & y,
+    "or": lambda library, x, y: x | y,
     "in place add": lambda library, x, y: operator.iadd(x, y),
     "in place mul": lambda library, x, y: operator.imul(x, y),
     "in place div": lambda library, x, y: operator.itruediv(x, y),
@@ -208,6 +210,8 @@ ERRORS = {
     "a float tensor as index": lambda library, x: x[library.tensor([0.5])],
     "an unknown argument": lambda library, x: x.sum(dims=0),
     "an unknown argument of max": lambda library, x: x.max(dims=0),
+    "a number as keepdim": lambda library, x: x.sum(0, 1),
+    "an integer too large": lambda library, x: library.tensor([1]) + 2**70,
     "an argument too many": lambda library, x: library.exp(x, x, x),
     "an argument too few": lambda library, x: library.add(x),
     "clamp without bounds": lambda library, x: library.clamp(x),
@@ -230,7 +234,7 @@ ERRORS = {
 
 def raised(library, act):
     x = library.tensor(np.arange(6, dtype=np.float32).reshape(2, 3), requires_grad=True)
-    with pytest.raises((RuntimeError, IndexError, TypeError, ValueError)) as error:
+    with pytest.raises((RuntimeError, IndexError, TypeError, ValueError, OverflowError)) as error:
         act(library, x)
     return error.type
 

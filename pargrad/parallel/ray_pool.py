@@ -339,9 +339,13 @@ def join_ray(address: str, cores: int) -> None:
 
 def free_cores_of(address: str) -> int:
     """The free cores of the Ray that this process is in, or would join."""
-    if not ray.is_initialized():
+    joined = not ray.is_initialized()
+    if joined:
         join_ray(address, available_cores())
-    return int(ray.available_resources().get("CPU", 0))
+    free = int(ray.available_resources().get("CPU", 0))
+    if joined:
+        ray.shutdown()
+    return free
 
 
 def sample_rows(data: Data) -> list[np.ndarray]:

@@ -150,7 +150,7 @@ class Trainer:
             while (last_epoch is None or self.epoch < last_epoch) and (last_step is None or self.steps < last_step):
                 self.history.append(self.fit_epoch(pool, data, last_step))
                 if validation is not None and self.batches == 0:
-                    results = scoring.evaluate(pool, validation, self.progress if self.progress != "lines" else "off")
+                    results = scoring.evaluate(pool, validation, self.progress)
                     self.history[-1].update({f"validation_{k}": v for k, v in results.items() if k != "count"})
         self.publish(pool)
         return self.history
@@ -285,6 +285,7 @@ def ray_pool(address: str) -> Any:
     """The module that imports ray, which is imported where it is used and nowhere before."""
     if "ray" not in sys.modules:  # it reads its environment once
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # they would look for a network
+        os.environ.setdefault("RAY_worker_niceness", "0")  # training is no background work: Ray's default is 15
         if address == "local" and "RAY_AUTH_MODE" not in os.environ:
             # A token of this run's own: else Ray writes one to the user's home.
             os.environ.update(RAY_AUTH_MODE="token", RAY_AUTH_TOKEN=secrets.token_hex(32))

@@ -6,7 +6,7 @@ arguments of maximum and minimum take half each, and 0 ** 0 is flat.
 
 import numpy as np
 
-from pargrad.rules.table import boolean, rule, sample
+from pargrad.rules.table import boolean, integers, rule, sample
 
 BINARY = (sample((2, 3), (2, 3)), sample((4, 1, 3), (2, 1)), sample((), (2,)), sample((0, 3), (3,)))
 UNARY = (sample((2, 3)), sample(()), sample((0, 2)))
@@ -160,7 +160,9 @@ def where(condition, x, y):
     )
 
 
-# ----- comparisons: booleans, which have no gradient -----
+# ----- comparisons and what combines them: booleans and integers, which have no gradient -----
+
+MASKS = (sample(boolean(2, 3), boolean(2, 3)), sample(boolean(4, 1), boolean(3)), sample(integers(8, 3), integers(8)))
 
 
 @rule(*BINARY, numpy=np.equal, differentiable=False)
@@ -191,3 +193,23 @@ def gt(x, y):
 @rule(*BINARY, numpy=np.greater_equal, differentiable=False)
 def ge(x, y):
     return np.greater_equal(x, y)
+
+
+@rule(*MASKS, numpy=np.bitwise_and, differentiable=False)
+def bitwise_and(x, y):
+    return np.bitwise_and(x, y)
+
+
+@rule(*MASKS, numpy=np.bitwise_or, differentiable=False)
+def bitwise_or(x, y):
+    return np.bitwise_or(x, y)
+
+
+@rule(*MASKS, numpy=np.bitwise_xor, differentiable=False)
+def bitwise_xor(x, y):
+    return np.bitwise_xor(x, y)
+
+
+@rule(sample(boolean(2, 3)), sample(integers(8, 3)), numpy=(np.bitwise_not, np.invert), differentiable=False)
+def bitwise_not(x):
+    return np.bitwise_not(x)
