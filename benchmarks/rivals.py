@@ -338,6 +338,7 @@ def open_rivals(task: Task, names: Sequence[str]) -> Iterator[list[Rival]]:
 @contextlib.contextmanager
 def _ray(workers: int) -> Iterator[None]:
     """A Ray that counts one core for every worker of every rival: they take turns, so that the real ones suffice."""
+    os.environ.setdefault("RAY_worker_niceness", "0")  # as the trainer starts its own
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_AUTH_MODE", "token")
     os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))

@@ -7,10 +7,8 @@ step and shard: so what is drawn there depends on neither the worker nor the ord
 
 from __future__ import annotations
 
-import contextlib
 import secrets
 import threading
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -82,14 +80,18 @@ def current_generator() -> Generator:
     return _current.generator or default_generator
 
 
-@contextlib.contextmanager
-def using(generator: Generator) -> Iterator[Generator]:
-    """Draws inside the block come from this generator."""
-    before, _current.generator = _current.generator, generator
-    try:
-        yield generator
-    finally:
-        _current.generator = before
+class using:
+    """Inside the block, draws come from this generator."""
+
+    def __init__(self, generator: Generator):
+        self.generator = generator
+
+    def __enter__(self) -> Generator:
+        self.before, _current.generator = _current.generator, self.generator
+        return self.generator
+
+    def __exit__(self, *error: object) -> None:
+        _current.generator = self.before
 
 
 def manual_seed(seed: int) -> Generator:

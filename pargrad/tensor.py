@@ -406,7 +406,7 @@ def coerce(rule: Rule, arrays: list[Any]) -> list[Any]:
                 dtype = x.dtype
             elif x.dtype is not dtype:
                 break
-        elif type(x) is not float and type(x) is not int:
+        elif rule.dtype == "match" or (type(x) is not float and type(x) is not int):
             break
     else:
         if dtype is not None and dtype.kind == "f":
@@ -450,7 +450,14 @@ def explain(rule: Rule, arrays: list[Any], settings: dict[str, Any], error: Exce
 
 def apply(rule: Rule, *inputs: Any, **settings: Any) -> Any:
     """Calls a rule on Tensors (arrays and numbers are constants) and records it where a gradient will be wanted."""
-    arrays = [x.array if isinstance(x, Tensor) else x for x in inputs]
+    arrays = []
+    needed = False
+    for x in inputs:
+        if isinstance(x, Tensor):
+            arrays.append(x.array)
+            needed = needed or x._requires_grad
+        else:
+            arrays.append(x)
     if rule.dtype != "as is":
         arrays = coerce(rule, arrays)
     else:
@@ -464,7 +471,7 @@ def apply(rule: Rule, *inputs: Any, **settings: Any) -> Any:
 
     value = result[0]
     edges: list = []
-    if _mode.grad:
+    if needed and _mode.grad:
         for i, x in enumerate(inputs):
             if isinstance(x, Tensor) and x._requires_grad:
                 vjp = i if rule.joint else result[i + 1]
@@ -505,7 +512,8 @@ def as_array(value: Any) -> np.ndarray:
 def remember(node: Node, inputs: tuple, outputs: tuple[Tensor, ...]) -> None:
     """Notes the versions of the tensors that the vjps keep, so that backward can tell when one was overwritten."""
     table, variadic = node.rule.saved, node.rule.variadic
-    for vjp in [edge[0] for edge in node.edges] if node.joint is None else [node.joint]:  # type: ignore[union-attr]
+    for edge in node.edges if node.joint is None else [[node.joint]]:  # type: ignore[union-attr]
+        vjp = edge[0]
         keeps = table[vjp.__code__]
         if keeps is None:
             continue

@@ -258,7 +258,10 @@ def classes(
             f"{name}: class {wrong.flat[0]} is out of range: input has {input.shape[1]} classes, so targets are 0 to "
             f"{input.shape[1] - 1} (or ignore_index={ignore_index})"
         )
-    return input, Tensor(labels), counted, single
+    index = Tensor(labels)
+    if isinstance(target, Tensor):
+        index.cell = target.cell  # what is saved for backward is the user's memory
+    return input, index, counted, single
 
 
 def class_weights(name: str, input: Tensor, weight: Any) -> Tensor | None:

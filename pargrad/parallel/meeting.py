@@ -12,7 +12,7 @@ import os
 import select
 
 HERE, OFF = b"h", b"o"
-LOOKS = 100  # before a member goes to sleep: about a tenth of a millisecond
+LOOKS = 200  # before a member goes to sleep: about a fifth of a millisecond
 
 
 class CalledOff(Exception):

@@ -43,7 +43,7 @@ def matmul(x, y):
 
 def rows(x):
     """x as one matrix: every dimension but the last becomes a row."""
-    return x.reshape(math.prod(x.shape[:-1]), x.shape[-1])
+    return x if x.ndim == 2 else x.reshape(math.prod(x.shape[:-1]), x.shape[-1])
 
 
 @rule(
@@ -63,7 +63,7 @@ def linear(x, weight, bias):
         y = flat @ weight.T
         y += bias
     return (
-        y.reshape(*x.shape[:-1], len(weight)),
+        y if x.ndim == 2 else y.reshape(*x.shape[:-1], len(weight)),
         lambda g: g @ weight,
         lambda g: rows(g).T @ rows(x),
         lambda g: rows(g).sum(axis=0),
