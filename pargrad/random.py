@@ -67,6 +67,17 @@ class ShardGenerator(Generator):
         return out
 
 
+class NoGenerator(Generator):
+    """Where nothing may be drawn: drawing raises the error that it was made with."""
+
+    def __init__(self, error: Exception):
+        super().__init__()
+        self.error = error
+
+    def words(self, count: int) -> np.ndarray:
+        raise self.error
+
+
 class _Current(threading.local):
     generator: Generator | None = None
 

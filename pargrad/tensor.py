@@ -128,6 +128,7 @@ class Tensor:
     """
 
     __slots__ = ("__weakref__", "_requires_grad", "array", "cell", "grad", "index", "node")
+    stacked = False  # a Stacked says True, and then knows how to `apply` a rule
 
     def __init__(self, array: np.ndarray, requires_grad: bool = False, node: Node | None = None, index: int = 0):
         self.array = array
@@ -454,6 +455,8 @@ def apply(rule: Rule, *inputs: Any, **settings: Any) -> Any:
     needed = False
     for x in inputs:
         if isinstance(x, Tensor):
+            if x.stacked:
+                return x.apply(rule, inputs, settings)
             arrays.append(x.array)
             needed = needed or x._requires_grad
         else:

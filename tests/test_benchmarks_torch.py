@@ -24,7 +24,8 @@ def test_one_process_ddp_and_numpy_by_hand_agree_in_two_epochs():
     with open_rivals(TASK, ["numpy", "torch", "torch-ddp"]) as rivals:
         for number in range(2):
             check_agreement({rival.name: rival.epoch(number) for rival in rivals})
-        assert [(rival.processes, rival.threads) for rival in rivals] == [(1, 1), (1, torch.get_num_threads()), (2, 1)]
+        assert [rival.processes for rival in rivals] == [1, 1, 2]
+        assert [rival.threads for rival in rivals if rival.name != "torch"] == [1, 1]  # torch: as many as it takes
     assert multiprocessing.active_children() == []
 
 

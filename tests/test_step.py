@@ -19,6 +19,10 @@ from pargrad.random import ShardGenerator, using
 from tests.training import WAYS, bits, examples, make_trainer
 
 
+def tensors(arrays):
+    return tuple(map(pg.from_numpy, arrays))
+
+
 def reference(way, steps):
     """The same training over plain arrays: shard gradients, all_reduce, the optimizer's own step."""
     trainer = make_trainer(way, 0)
@@ -34,7 +38,7 @@ def reference(way, steps):
             model.zero_grad()
             if len(indices):
                 with using(ShardGenerator(trainer.seed, number, shard)) as generator:
-                    total, divisor, _ = objective(model, data.batch(indices, generator))
+                    total, divisor, _ = objective(model, tensors(data.batch(indices, generator)))
                     total.backward()
             gradients.append([None if p.grad is None else p.grad.numpy() for p in parameters])
             if not len(indices):
@@ -225,6 +229,44 @@ def test_history_is_the_mean_over_examples_and_validation_is_evaluated():
     assert set(history[0]) >= {"steps", "seconds", "samples_per_second"}
 
 
+# ----- shards that are run in one call -----
+
+
+@pytest.mark.parametrize("way", ["even-shards", "blocks", "groups-penalty"])
+def test_shards_in_one_call_have_the_bits_of_one_at_a_time(way, monkeypatch):
+    def train():
+        with make_trainer(way, 0) as trainer:
+            trainer.fit(examples(1600), max_steps=12)
+            stackable = trainer.pool.replica.stackable
+        return bits(trainer), stackable
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Replica, "shard_gradient", None)  # so that it cannot be called
+        patched.setattr(Replica, "stacked_gradient", must(Replica.stacked_gradient))
+        together, stackable = train()
+    assert stackable
+    monkeypatch.setattr("pargrad.parallel.step.STACKED_ELEMENTS", 0)
+    alone, stackable = train()
+    assert not stackable
+    assert together == alone
+
+
+def must(method):
+    """A method that has to give something true."""
+
+    def strict(*arguments):
+        assert method(*arguments)
+        return True
+
+    return strict
+
+
+def test_a_model_that_looks_at_values_or_draws_is_run_shard_by_shard():
+    with make_trainer("branching", 0, batch_size=64) as trainer:
+        trainer.fit(examples(), max_steps=2)
+        assert not trainer.pool.replica.stackable
+
+
 # ----- the loss protocol -----
 
 
@@ -242,10 +284,10 @@ def test_every_form_of_a_loss_gives_the_same_sum_and_divisor():
         Objective(None, step=lambda m, batch: (F.cross_entropy(m(batch[0]), batch[1], reduction="sum"), len(batch[1]))),
     ]
     for objective in forms:
-        total, divisor, _ = objective(model, (x, y))
+        total, divisor, _ = objective(model, tensors((x, y)))
         assert divisor == 40
         assert float(total.item()) / divisor == pytest.approx(mean, rel=1e-6)
-    total, divisor, _ = Objective(lambda o, t: F.cross_entropy(o, t, reduction="sum"), "sum")(model, (x, y))
+    total, divisor, _ = Objective(lambda o, t: F.cross_entropy(o, t, reduction="sum"), "sum")(model, tensors((x, y)))
     assert (divisor, float(total.item())) == (None, pytest.approx(40 * mean, rel=1e-6))
 
 
@@ -257,7 +299,7 @@ def test_every_form_of_a_loss_gives_the_same_sum_and_divisor():
 ])  # fmt: skip
 def test_a_loss_that_does_not_say_its_divisor_is_refused_with_the_remedies(loss):
     with pytest.raises(ValueError, match="loss_is='mean over examples'"):
-        Objective(loss)(nn.Linear(12, 5), examples(10))
+        Objective(loss)(nn.Linear(12, 5), tensors(examples(10)))
 
 
 def test_wrong_objectives():
@@ -294,7 +336,6 @@ def make(**options):
     ({"num_workers": 2.0}, ValueError, "num_workers"),
     ({"num_workers": (1, 2)}, ValueError, "num_workers"),
     ({"num_workers": 9}, ValueError, "shards=16"),
-    ({"num_workers": 4096, "shards": 4096}, ResourcesError, "asked for 4096 workers.*available"),
     ({"clip_norm": 0.0}, ValueError, "clip_norm"),
     ({"progress": "loud"}, ValueError, "progress"),
     ({"model": lambda x: x}, TypeError, "Module"),
@@ -303,6 +344,12 @@ def make(**options):
 def test_wrong_arguments_are_refused_by_name(options, error, told):
     with pytest.raises(error, match=told):
         make(**options)
+
+
+def test_more_workers_than_cores_fail_before_ray_is_started(monkeypatch):
+    monkeypatch.setattr("pargrad.parallel.trainer.ray_is_initialized", lambda: False)
+    with pytest.raises(ResourcesError, match=r"asked for 4096 workers of one core each, but this machine has \d+ avail"):
+        make(num_workers=4096, shards=4096)
 
 
 @pytest.mark.parametrize(("arguments", "error", "told"), [

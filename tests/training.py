@@ -75,6 +75,7 @@ def own_loss(output, target):
 # name: model, optimizer, loss, options of the Trainer
 WAYS = {
     "mlp-adamw": (mlp, adamw, F.cross_entropy, {"batch_size": 257}),
+    "even-shards": (mlp, adamw, F.cross_entropy, {"batch_size": 64}),
     "fewer-examples-than-shards": (mlp, adamw, F.cross_entropy, {"batch_size": 5}),
     "weights-and-ignored": (mlp, adamw, weighted, {"batch_size": 257, "clip_norm": 0.5}),
     "branching": (Branching, adamw, own_loss, {"batch_size": 61}),

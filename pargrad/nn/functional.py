@@ -16,6 +16,8 @@ import numpy as np
 from pargrad import operators, random
 from pargrad.rules import RULES
 from pargrad.rules.losses import at_class
+from pargrad.rules.stacks import NotStackable
+from pargrad.stacking import Stacked
 from pargrad.tensor import Tensor, apply
 
 relu: Callable[..., Tensor] = operators.relu
@@ -236,12 +238,13 @@ def classes(
     name: str, input: Tensor, target: Tensor, ignore_index: int
 ) -> tuple[Tensor, Tensor, np.ndarray | None, bool]:
     """Input as (N, C, ...), class indices with 0 for ignored ones, which count (None: all), and whether N was added."""
-    labels = as_constant(target).array
+    target = as_constant(target)
+    labels = target.slices if isinstance(target, Stacked) else target.array
     single = input.ndim == 1
     if single:
-        input, labels = input.unsqueeze(0), np.expand_dims(labels, 0)
+        input, target, labels = input.unsqueeze(0), target.unsqueeze(0), np.expand_dims(labels, 0)
     expected = (input.shape[0], *input.shape[2:])
-    if labels.shape != expected or labels.dtype.kind not in "iu":
+    if target.shape != expected or labels.dtype.kind not in "iu":
         raise ValueError(
             f"{name}: expected class indices (integers) of shape {expected} for input {input.shape}, "
             f"got {labels.dtype} of shape {labels.shape}"
@@ -249,6 +252,8 @@ def classes(
     counted = None
     low, high = (labels.min(), labels.max()) if labels.size else (0, 0)
     if low <= ignore_index <= high:
+        if target.stacked:
+            raise NotStackable("slices may ignore different numbers of targets")
         counted = labels != ignore_index
         labels = np.where(counted, labels, 0)
         low, high = labels.min(), labels.max()
@@ -258,9 +263,10 @@ def classes(
             f"{name}: class {wrong.flat[0]} is out of range: input has {input.shape[1]} classes, so targets are 0 to "
             f"{input.shape[1] - 1} (or ignore_index={ignore_index})"
         )
+    if target.stacked:
+        return input, target, None, single
     index = Tensor(labels)
-    if isinstance(target, Tensor):
-        index.cell = target.cell  # what is saved for backward is the user's memory
+    index.cell = target.cell  # what is saved for backward is the user's memory
     return input, index, counted, single
 
 

@@ -38,16 +38,18 @@ class Objective:
         self.loss_is = loss_is
         self.step = step
 
-    def __call__(self, model: Any, batch: tuple[np.ndarray, ...]) -> tuple[Tensor, float | None, Tensor | None]:
-        """Sum, divisor (None: the batch's sum is not divided), and the model's output (None where `step` hides it)."""
-        tensors = tuple(Tensor(array) for array in batch)
+    def __call__(self, model: Any, tensors: tuple[Tensor, ...]) -> tuple[Tensor, float | None, Tensor | None]:
+        """Sum, divisor (None: the batch's sum is not divided), and the model's output (None where `step` hides it).
+
+        tensors: the model's inputs, then the target.
+        """
         if self.step is not None:
-            return (*self.checked(self.step(model, tensors), len(batch[-1])), None)
+            return (*self.checked(self.step(model, tensors), len(tensors[-1])), None)
         output = model(*tensors[:-1])
         terms = sum_and_divisor_of(self.loss)
         if terms is not None:
             return (*terms(output, tensors[-1]), output)
-        return (*self.checked(self.loss(output, tensors[-1]), len(batch[-1])), output)
+        return (*self.checked(self.loss(output, tensors[-1]), len(tensors[-1])), output)
 
     def checked(self, result: Any, examples: int) -> tuple[Tensor, float | None]:
         if isinstance(result, tuple) and len(result) == 2:

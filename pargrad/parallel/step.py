@@ -12,13 +12,17 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from pargrad import random
-from pargrad.data import Data
+from pargrad.data import ArrayData, Data
 from pargrad.nn import Module, Parameter
 from pargrad.parallel.arena import Arena, Block, Layout, Run, Spec
 from pargrad.parallel.errors import NonFiniteError
 from pargrad.parallel.objective import Objective
 from pargrad.parallel.shards import Node, reduce_tree, shard_slice
+from pargrad.rules.stacks import NotStackable
+from pargrad.stacking import Stacked
 from pargrad.tensor import Tensor, no_grad, run_backward, seed_gradient
+
+STACKED_ELEMENTS = 1 << 20
 
 
 class Step(NamedTuple):
@@ -111,6 +115,8 @@ class Replica:
         places = [(name, *name.rpartition(".")[::2], b) for name, b in Module.named_buffers(work.model)]
         self.buffer_places = [(name, modules[path], attribute, b) for name, path, attribute, b in places]
         self.index = {p: i for i, p in enumerate(self.parameters)}
+        # Where the gradients of one shard are large, running several at once saves nothing and takes memory.
+        self.stackable = max((p.numel() for p in self.parameters), default=0) <= STACKED_ELEMENTS
         self.select(0)
 
     def select(self, half: int) -> None:
@@ -126,6 +132,8 @@ class Replica:
     def gradient(self, data: Data, step: Step, node: Node) -> None:
         """The node's gradient into slot `start`, its shards' sums and divisors into theirs."""
         start, size = node
+        if size > 1 and self.stackable and self.stacked_gradient(data, step, node):
+            return
         if size <= 2:
             for shard in range(start, start + size):
                 self.shard_gradient(data, step, shard, start)
@@ -142,6 +150,43 @@ class Replica:
                 np.copyto(into[i], other[i])
         reached |= also
 
+    def stacked_gradient(self, data: Data, step: Step, node: Node) -> bool:
+        """The node's gradient with its shards run in one call, or False where that cannot be done with the same bits.
+
+        An error is not told from here: the shards are then run one by one, and the one that fails says so.
+        """
+        start, size = node
+        parts = [shard_slice(shard, self.layout.shards, len(step.indices)) for shard in range(start, start + size)]
+        if len({part.stop - part.start for part in parts}) > 1 or parts[0].start == parts[0].stop:
+            return False
+        try:
+            with random.using(random.NoGenerator(NotStackable("each shard has random numbers of its own"))):
+                batch = self.stacked_batch(data, step, start, parts)
+                total, divisor, _ = self.work.objective(self.work.model, batch)
+                if not isinstance(total, Stacked) or not total.requires_grad:
+                    return False
+                self.arena.reached[start] = 0
+                self.backward(total, start)
+            self.check_buffers()
+        except NotStackable:
+            self.stackable = False  # nor will it be in the next step
+            return False
+        except Exception:
+            return False
+        self.arena.sums[start : start + size] = total.slices
+        self.arena.divisors[start : start + size] = [divisor_at(part.start, divisor) for part in parts]
+        return True
+
+    def stacked_batch(self, data: Data, step: Step, start: int, parts: list[slice]) -> tuple[Tensor, ...]:
+        if type(data) is ArrayData:  # which draws nothing: its rows can be gathered at once
+            arrays = data.batch(step.indices[parts[0].start : parts[-1].stop], random.current_generator())
+            return tuple(Stacked(array.reshape(len(parts), -1, *array.shape[1:])) for array in arrays)
+        batches = [
+            data.batch(step.indices[part], random.ShardGenerator(self.work.seed, step.number, shard))
+            for shard, part in enumerate(parts, start)
+        ]
+        return tuple(Stacked(np.stack(arrays)) for arrays in zip(*batches))
+
     def shard_gradient(self, data: Data, step: Step, shard: int, slot: int) -> None:
         """Shard `shard`'s gradient: written into the slot where it begins the node, added where it is the second."""
         arena = self.arena
@@ -155,7 +200,8 @@ class Replica:
         try:
             generator = random.ShardGenerator(self.work.seed, step.number, shard)
             with random.using(generator):
-                total, divisor, _ = self.work.objective(self.work.model, data.batch(indices, generator))
+                batch = tuple(Tensor(array) for array in data.batch(indices, generator))
+                total, divisor, _ = self.work.objective(self.work.model, batch)
                 self.backward(total, slot)
             self.check_buffers()
         except Exception as error:
@@ -177,9 +223,10 @@ class Replica:
         self.arena.sums[slot] = total.array
 
     def backward(self, total: Tensor, slot: int) -> None:
+        """The gradients of a shard's sum, or of a stack of shards' sums, into a slot."""
         views, reached, index = self.arena.slot_views[slot], self.arena.reached[slot], self.index
 
-        def accumulate(leaf: Tensor, gradient: np.ndarray, owned: bool) -> None:
+        def add(leaf: Tensor, gradient: np.ndarray, owned: bool) -> None:
             i = index.get(leaf)  # type: ignore[call-overload]
             if i is not None:
                 if reached[i]:
@@ -188,7 +235,18 @@ class Replica:
                     np.copyto(views[i], gradient)
                     reached[i] = 1
 
-        run_backward(total, seed_gradient(total, None), accumulate)
+        def add_slices(leaf: Tensor, gradient: np.ndarray, owned: bool) -> None:
+            i = index.get(leaf)  # type: ignore[call-overload]
+            if i is not None:
+                while len(gradient) > 2:  # the tree over the shards, a level at a time
+                    gradient = gradient[::2] + gradient[1::2]
+                np.add(gradient[0], gradient[1], out=views[i])
+                reached[i] = 1
+
+        if isinstance(total, Stacked):
+            run_backward(total, np.ones_like(total.slices), add_slices)
+        else:
+            run_backward(total, seed_gradient(total, None), add)
 
     def check_buffers(self) -> None:
         for (name, module, attribute, buffer), view in zip(self.buffer_places, self.now.buffer_views):
@@ -282,14 +340,16 @@ class Replica:
         indices = np.arange(chunk.start, chunk.stop)
         with no_grad(), random.using(generator):
             try:
-                batch = data.batch(indices, generator)
+                batch = tuple(Tensor(array) for array in data.batch(indices, generator))
                 if chunk.predict:
-                    return self.work.model(*(Tensor(array) for array in batch[:-1])).array
+                    return self.work.model(*batch[:-1]).array
                 total, divisor, output = self.work.objective(self.work.model, batch)
             except Exception as error:
                 error.add_note(f"in the evaluation of examples {chunk.start} to {chunk.stop - 1}")
                 raise
-        return ChunkScore(float(total.array), divisor_at(chunk.start, divisor), hits(output, batch[-1]), len(indices))
+        return ChunkScore(
+            float(total.array), divisor_at(chunk.start, divisor), hits(output, batch[-1].array), len(indices)
+        )
 
 
 def divisor_at(start: int, divisor: float | None) -> float:

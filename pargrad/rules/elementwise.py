@@ -6,7 +6,14 @@ arguments of maximum and minimum take half each, and 0 ** 0 is flat.
 
 import numpy as np
 
-from pargrad.rules.table import boolean, integers, rule, sample
+from pargrad.rules import table
+from pargrad.rules.stacks import elementwise
+from pargrad.rules.table import boolean, integers, sample
+
+
+def rule(*samples, **options):
+    return table.rule(*samples, stack=elementwise, **options)
+
 
 BINARY = (sample((2, 3), (2, 3)), sample((4, 1, 3), (2, 1)), sample((), (2,)), sample((0, 3), (3,)))
 UNARY = (sample((2, 3)), sample(()), sample((0, 2)))

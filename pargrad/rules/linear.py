@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 
+from pargrad.rules.stacks import NotStackable, matrices
 from pargrad.rules.table import rule, sample
 
 
@@ -20,6 +21,7 @@ def transposed(x):
     sample((3,), (5, 3, 2)),
     dtype="match",
     numpy=np.matmul,
+    stack=matrices,
 )
 def matmul(x, y):
     # Numbers, not arrays: the derivative of x must not keep x alive.
@@ -46,12 +48,26 @@ def rows(x):
     return x if x.ndim == 2 else x.reshape(math.prod(x.shape[:-1]), x.shape[-1])
 
 
+def linear_of_slices(function, arrays, stacked, settings):
+    """The products that `linear` chooses for one slice, for each of them."""
+    x, weight, bias = arrays
+    if stacked != [True, False, False] or x.ndim != 3:
+        raise NotStackable
+    if x.shape[1] < len(weight):
+        y = np.add(transposed(weight @ transposed(x)), bias, out=np.empty((*x.shape[:2], len(weight)), x.dtype))
+    else:
+        y = x @ weight.T
+        y += bias
+    return y, lambda g: g @ weight, lambda g: transposed(g) @ x, lambda g: g.sum(axis=1)
+
+
 @rule(
     sample((4, 3), (2, 3), (2,)),
     sample((2, 5, 3), (4, 3), (4,)),
     sample((3,), (2, 3), (2,)),
     dtype="match",
     plain=lambda x, weight, bias: x @ transposed(weight) + bias,
+    stack=linear_of_slices,
 )
 def linear(x, weight, bias):
     """x @ weight.T + bias, for x of shape (..., in), weight (out, in), bias (out,)."""

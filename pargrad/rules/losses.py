@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from pargrad.rules.stacks import NotStackable, elementwise
 from pargrad.rules.table import integers, rule, sample
 
 
@@ -12,12 +13,22 @@ def plain_softmax_cross_entropy(x, target):
     return -np.sum(np.where(np.expand_dims(target, 1) == classes, log_probability, 0), axis=1)
 
 
+def as_more_rows(function, arrays, stacked, settings):
+    """Every example is worked out by itself, so those of all slices may stand below each other."""
+    x, target = arrays
+    if not all(stacked) or x.ndim != 3:
+        raise NotStackable
+    value, vjp, _ = function(x.reshape(-1, x.shape[2]), target.reshape(-1))
+    return value.reshape(target.shape), lambda g: vjp(g.reshape(-1)).reshape(x.shape), None
+
+
 @rule(
     sample((4, 3), integers(3, 4)),
     sample((2, 3, 5), integers(3, 2, 5)),
     sample((2, 3), integers(3, 2), domain=(-900.0, 900.0)),
     dtype="as is",
     plain=plain_softmax_cross_entropy,
+    stack=as_more_rows,
 )
 def softmax_cross_entropy(x, target):
     """-log softmax(x)[target] for each example: x of shape (N, C, ...), target integers of shape (N, ...)."""
@@ -48,6 +59,7 @@ def at_class(target):
     sample((2, 3), (2, 3)),
     sample((4,), (4,), domain=(-90.0, 90.0)),
     plain=lambda x, target: np.maximum(x, 0) - x * target + np.log(1 + np.exp(-np.abs(x))),
+    stack=elementwise,
 )
 def sigmoid_cross_entropy(x, target):
     """-target log sigmoid(x) - (1 - target) log(1 - sigmoid(x)), elementwise, without overflow."""

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from pargrad.rules.stacks import along
 from pargrad.rules.table import rule, sample
 
 REDUCTION = (
@@ -26,7 +27,7 @@ def over(x, dim):
     return None if dim == () or (not x.ndim and dim in (0, -1)) else dim
 
 
-@rule(*REDUCTION, sample((0, 3), dim=0), dtype="as is", numpy=np.sum)
+@rule(*REDUCTION, sample((0, 3), dim=0), dtype="as is", numpy=np.sum, stack=along)
 def sum(x, *, dim=None, keepdim=False):
     shape, dim = x.shape, over(x, dim)
     # numpy sums unsigned integers into uint64; torch sums every integer into int64.
@@ -34,7 +35,7 @@ def sum(x, *, dim=None, keepdim=False):
     return y, lambda g: np.broadcast_to(spread(g, shape, dim, keepdim), shape)
 
 
-@rule(*REDUCTION, dtype="floating", numpy=np.mean)
+@rule(*REDUCTION, dtype="floating", numpy=np.mean, stack=along)
 def mean(x, *, dim=None, keepdim=False):
     shape, dim = x.shape, over(x, dim)
     y = np.mean(x, axis=dim, keepdims=keepdim)
@@ -48,14 +49,14 @@ def share(g, x, extreme, dim, keepdim):
     return np.where(hit, spread(g, x.shape, dim, keepdim), 0) / np.sum(hit, axis=dim, keepdims=True, dtype=x.dtype)
 
 
-@rule(*REDUCTION, dtype="as is", numpy=(np.max, np.amax))
+@rule(*REDUCTION, dtype="as is", numpy=(np.max, np.amax), stack=along)
 def amax(x, *, dim=None, keepdim=False):
     dim = over(x, dim)
     y = np.max(x, axis=dim, keepdims=keepdim)
     return y, lambda g: share(g, x, y, dim, keepdim)
 
 
-@rule(*REDUCTION, dtype="as is", numpy=(np.min, np.amin))
+@rule(*REDUCTION, dtype="as is", numpy=(np.min, np.amin), stack=along)
 def amin(x, *, dim=None, keepdim=False):
     dim = over(x, dim)
     y = np.min(x, axis=dim, keepdims=keepdim)
@@ -116,7 +117,13 @@ def any(x, *, dim=None, keepdim=False):
     return np.any(x, axis=over(x, dim), keepdims=keepdim)
 
 
-@rule(*ALONG, sample((2, 3), dim=(0, 1), keepdim=True), sample((3,), dim=0, domain=(-900.0, 900.0)), dtype="float")
+@rule(
+    *ALONG,
+    sample((2, 3), dim=(0, 1), keepdim=True),
+    sample((3,), dim=0, domain=(-900.0, 900.0)),
+    dtype="float",
+    stack=along,
+)
 def logsumexp(x, *, dim, keepdim=False):
     top = np.max(x, axis=dim, keepdims=True, initial=-np.inf)  # the sum of no exponentials is 0
     top = np.where(np.isfinite(top), top, 0)  # -inf - -inf would be nan
@@ -127,14 +134,14 @@ def logsumexp(x, *, dim, keepdim=False):
     return y, lambda g: spread(g, shape, dim, keepdim) * np.exp(x - spread(y, shape, dim, keepdim))
 
 
-@rule(*ALONG, sample((3,), dim=0, domain=(-900.0, 900.0)), dtype="floating")
+@rule(*ALONG, sample((3,), dim=0, domain=(-900.0, 900.0)), dtype="floating", stack=along)
 def softmax(x, *, dim):
     e = np.exp(x - np.max(x, axis=dim, keepdims=True))
     y = e / np.sum(e, axis=dim, keepdims=True)
     return y, lambda g: y * (g - np.sum(g * y, axis=dim, keepdims=True))
 
 
-@rule(*ALONG, sample((3,), dim=0, domain=(-900.0, 900.0)), dtype="floating")
+@rule(*ALONG, sample((3,), dim=0, domain=(-900.0, 900.0)), dtype="floating", stack=along)
 def log_softmax(x, *, dim):
     shifted = x - np.max(x, axis=dim, keepdims=True)
     y = shifted - np.log(np.sum(np.exp(shifted), axis=dim, keepdims=True))

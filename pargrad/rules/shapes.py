@@ -4,16 +4,24 @@ from itertools import pairwise
 
 import numpy as np
 
+from pargrad.rules.stacks import elementwise, permuted, reshaped
 from pargrad.rules.table import rule, sample
 
 
-@rule(sample((2, 3, 4), shape=(4, -1)), sample((), shape=(1, 1)), sample((0, 2), shape=(0,)), dtype="as is", view=True)
+@rule(
+    sample((2, 3, 4), shape=(4, -1)),
+    sample((), shape=(1, 1)),
+    sample((0, 2), shape=(0,)),
+    dtype="as is",
+    view=True,
+    stack=reshaped,
+)
 def reshape(x, *, shape):
     old = x.shape
     return x.reshape(shape), lambda g: g.reshape(old)
 
 
-@rule(sample((2, 3, 4), dims=(2, 0, 1)), sample((2, 3, 4), dims=(-1, 0, 1)), dtype="as is", view=True)
+@rule(sample((2, 3, 4), dims=(2, 0, 1)), sample((2, 3, 4), dims=(-1, 0, 1)), dtype="as is", view=True, stack=permuted)
 def permute(x, *, dims):
     y = np.transpose(x, dims)
     # Only a permutation of non-negative axes can be inverted by argsort.
@@ -96,12 +104,12 @@ def getitem(x, *, index):
     return y, vjp
 
 
-@rule(sample((2, 3)), sample(()), dtype="as is")
+@rule(sample((2, 3)), sample(()), dtype="as is", stack=elementwise)
 def clone(x):
     return x.copy(), lambda g: g
 
 
-@rule(sample((2, 3), dtype=np.float64), dtype="as is", view=True)
+@rule(sample((2, 3), dtype=np.float64), dtype="as is", view=True, stack=elementwise)
 def to(x, *, dtype):
     # The engine casts every gradient to the dtype of the input it belongs to.
     return x.astype(dtype, copy=False), lambda g: g

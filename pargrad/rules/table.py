@@ -81,6 +81,7 @@ class Rule:
         view: bool,
         fixed: tuple[str, ...],
         plain: Callable | None,
+        stack: Callable | None,
     ):
         code = function.__code__
         self.name = function.__name__
@@ -92,6 +93,7 @@ class Rule:
         self.joint = joint
         self.view = view
         self.plain = plain
+        self.stack = stack
         self.variadic = bool(code.co_flags & 0x04)
         positional = code.co_argcount
         self.settings = code.co_varnames[positional : positional + code.co_kwonlyargcount]
@@ -133,6 +135,7 @@ def rule(
     view: bool = False,
     fixed: tuple[str, ...] = (),
     plain: Callable | None = None,
+    stack: Callable | None = None,
 ) -> Callable[[Callable], Rule]:
     """Enters a function into the table under its own name.
 
@@ -143,6 +146,7 @@ def rule(
     fixed: arguments left out of dtype promotion (a condition, an index).
     plain: for a fused rule, the same value composed of other operators; used where its derivative must itself be
     differentiated, and held against it by the tests.
+    stack: how it runs with a leading axis more (see `stacks`); without it, it runs slice by slice.
     """
 
     def enter(function: Callable) -> Rule:
@@ -152,7 +156,7 @@ def rule(
         if not samples:
             raise ValueError(f"rule {name!r} has no sample: give @rule at least one sample(...) for the tests to walk")
         functions = numpy if isinstance(numpy, tuple) else (numpy,)
-        RULES[name] = Rule(function, samples, dtype, functions, differentiable, joint, view, fixed, plain)
+        RULES[name] = Rule(function, samples, dtype, functions, differentiable, joint, view, fixed, plain, stack)
         return RULES[name]
 
     return enter

@@ -1,0 +1,61 @@
+"""How a rule runs with one more leading axis: on all slices of a stack in one call, with the bits of one at a time.
+
+Each function here takes a rule's function, its arrays, which of them are stacked, and its settings, and gives what
+the rule gives: the value with the leading axis, and vjps that take and give gradients with it. What cannot be had
+with the same bits raises NotStackable; it is then done slice by slice.
+"""
+
+import numpy as np
+
+
+class NotStackable(Exception):
+    """This is not done on a stack: do it slice by slice."""
+
+
+def elementwise(function, arrays, stacked, settings):
+    """Slices are aligned at their last dimensions, as broadcasting aligns them without the leading axis."""
+    depth = max(np.ndim(x) - flag for x, flag in zip(arrays, stacked))
+
+    def aligned(x):
+        return x.reshape(len(x), *(1,) * (depth + 1 - x.ndim), *x.shape[1:])
+
+    return function(*(aligned(x) if flag else x for x, flag in zip(arrays, stacked)), **settings)
+
+
+def shifted(dim):
+    """A dimension of a slice as one of the stack."""
+    return tuple(map(shifted, dim)) if isinstance(dim, tuple) else dim + (dim >= 0)
+
+
+def along(function, arrays, stacked, settings):
+    """A reduction or normalization over `dim`: one dimension further on; over all of them, each slice in one row."""
+    (x,), dim = arrays, settings.get("dim")
+    # Where a slice is not contiguous, numpy adds it up in the order of its memory, which a stack has not.
+    if x.ndim == 1 or not x.flags.c_contiguous or dim == ():
+        raise NotStackable
+    if dim is None:
+        if settings.get("keepdim"):
+            raise NotStackable
+        return function(x.reshape(len(x), -1), **{**settings, "dim": 1})
+    return function(x, **{**settings, "dim": shifted(dim)})
+
+
+def reshaped(function, arrays, stacked, settings):
+    (x,), shape = arrays, settings["shape"]
+    if -1 in shape and not x.size:
+        raise NotStackable
+    return function(x, shape=(len(x), *shape))
+
+
+def permuted(function, arrays, stacked, settings):
+    (x,) = arrays
+    return function(x, dims=(0, *(dim % (x.ndim - 1) + 1 for dim in settings["dims"])))
+
+
+def matrices(function, arrays, stacked, settings):
+    """Matrix products of slices; numpy multiplies them one by one."""
+    if any(x.ndim - flag < 2 for x, flag in zip(arrays, stacked)) or len({x.ndim for x in arrays}) > 2:
+        raise NotStackable
+    if any(x.ndim - flag > 2 for x, flag in zip(arrays, stacked)):
+        raise NotStackable
+    return function(*arrays, **settings)

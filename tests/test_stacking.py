@@ -1,0 +1,159 @@
+"""One more leading axis: every rule that runs on a stack has, to the bit, the values and gradients of its slices."""
+
+import itertools
+
+import numpy as np
+import pytest
+
+import pargrad as pg
+import pargrad.nn.functional as F
+from pargrad.rules import RULES
+from pargrad.rules.stacks import NotStackable
+from pargrad.rules.table import Rule, sample
+from pargrad.stacking import Stacked
+from pargrad.tensor import Tensor, apply, run_backward
+
+SLICES = 4
+CASES = [
+    pytest.param(rule, one, id=f"{name}-{i}")
+    for name, rule in RULES.items()
+    if rule.stack is not None
+    for i, one in enumerate(rule.samples)
+]
+# What a stack cannot do with the same bits, or at all; it is then done slice by slice.
+LEFT_OUT = {
+    "sum-4", "mean-4", "amax-4", "amin-4", "linear-1", "linear-2", "matmul-1", "matmul-2", "matmul-3", "matmul-4",
+    "matmul-5", "softmax_cross_entropy-1",
+}  # fmt: skip
+
+
+def gradients(outputs, leaves, cotangents):
+    """The gradient of each leaf; a stack's all below each other."""
+    found = {}
+    run_backward(outputs, cotangents, lambda leaf, gradient, owned: found.__setitem__(leaf, gradient))
+    return [found.get(leaf) for leaf in leaves]
+
+
+def differences(rule, one, stacked, dtype):
+    """What differs between the stack in one call and its slices one by one: names of what has other bits."""
+    generator = np.random.default_rng(0)
+    draws = [one.arrays(generator, dtype) for _ in range(SLICES)]
+    for draw in draws[1:]:  # what is not stacked is the same for all slices
+        draw[:] = [x if flag else first for x, flag, first in zip(draw, stacked, draws[0])]
+
+    def leaf(kind, array):
+        return kind(array, array.dtype.kind == "f") if isinstance(array, np.ndarray) else array
+
+    together = [leaf(Stacked, np.stack(xs)) if flag else leaf(Tensor, xs[0]) for xs, flag in zip(zip(*draws), stacked)]
+    out = apply(rule, *together, **one.settings)
+    slices = [[leaf(Tensor, x) for x in draw] for draw in draws]
+    outs = [apply(rule, *xs, **one.settings) for xs in slices]
+    wrong = [] if out.slices.tobytes() == np.stack([o.array for o in outs]).tobytes() else ["value"]
+    assert out.shape == outs[0].shape
+    assert out.dtype == outs[0].dtype
+    if out.requires_grad:
+        cotangents = generator.standard_normal(out.slices.shape).astype(out.dtype)
+        of_stack = gradients(out, together, cotangents)
+        of_slices = [gradients(o, xs, c) for o, xs, c in zip(outs, slices, cotangents)]
+        for i, gradient in enumerate(of_stack):
+            expected = [each[i] for each in of_slices]
+            if gradient is None:
+                assert all(each is None for each in expected)
+            elif gradient.tobytes() != np.stack(expected).tobytes():
+                wrong.append(f"gradient {i}")
+    return wrong
+
+
+def choices(one):
+    """Every way to stack at least one of the arrays."""
+    arrays = [not isinstance(argument, int | float) for argument in one.arguments]
+    for flags in itertools.product(*([True, False] if array else [False] for array in arrays)):
+        if any(flags):
+            yield list(flags)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize(("rule", "one"), CASES)
+def test_a_stack_has_the_bits_of_its_slices(rule, one, dtype, request):
+    done = 0
+    for stacked in choices(one):
+        try:
+            assert differences(rule, one, stacked, dtype) == [], stacked
+            done += 1
+        except NotStackable:
+            continue
+    case = request.node.callspec.id.removesuffix("-float32").removesuffix("-float64")
+    assert (done > 0) == (case not in LEFT_OUT)
+
+
+def test_larger_stacks_have_the_bits_of_their_slices():
+    """Sizes at which numpy and BLAS take other paths than for a handful of elements."""
+    for rows, one in itertools.product(
+        (1, 16, 33, 100),
+        (("linear", lambda n: sample((n, 300), (70, 300), (70,)), [True, False, False]),
+         ("softmax_cross_entropy", None, None),
+         ("matmul", lambda n: sample((n, 300), (300, 70)), [True, False]),
+         ("exp", lambda n: sample((n, 301)), [True]),
+         ("tanh", lambda n: sample((n, 301)), [True]),
+         ("add", lambda n: sample((n, 301), (301,)), [True, True]),
+         ("sum", lambda n: sample((n, 301)), [True]),
+         ("sum", lambda n: sample((n, 301), dim=0), [True]),
+         ("mean", lambda n: sample((n, 301), dim=1), [True]),
+         ("log_softmax", lambda n: sample((n, 301), dim=1), [True])),
+    ):  # fmt: skip
+        name, make, stacked = one
+        if make is not None:
+            for dtype in (np.float32, np.float64):
+                assert differences(RULES[name], make(rows), stacked, dtype) == [], (name, rows)
+
+
+def test_rows_of_all_slices_in_one_product_are_seen():
+    """The comparison can fail: one product over the rows of all slices has other bits."""
+
+    def flattened(function, arrays, stacked, settings):
+        x, y = arrays
+        out = x.reshape(-1, x.shape[-1]) @ y
+        return (out.reshape(*x.shape[:-1], -1), lambda g: g @ y.T, lambda g: np.swapaxes(x, 1, 2) @ g)
+
+    matmul = RULES["matmul"]
+    wrong = Rule(matmul.function, matmul.samples, "match", (), True, False, False, (), None, flattened)
+    found = [differences(wrong, sample((rows, 784), (784, 128)), [True, False], np.float32) for rows in range(1, 40)]
+    assert ["value"] in found
+
+
+# ----- what a stack is to the code that computes with it -----
+
+
+def stack_of(*shape):
+    return Stacked(np.random.default_rng(0).standard_normal((SLICES, *shape)).astype(np.float32), True)
+
+
+def test_a_stack_looks_like_one_slice():
+    x = stack_of(2, 3)
+    assert (x.shape, x.ndim, x.dim(), x.numel(), len(x), x.size(), x.size(1)) == ((2, 3), 2, 2, 6, 2, (2, 3), 3)
+    assert F.relu(x * 2 + 1).sum(1).shape == (2,)
+    assert x.detach().shape == (2, 3)
+
+
+@pytest.mark.parametrize("look", [
+    lambda x: x.array, lambda x: x.numpy(), lambda x: x.sum().item(), lambda x: bool(x.sum() > 0), lambda x: repr(x),
+    lambda x: x.tolist(), lambda x: np.asarray(x), lambda x: x[0], lambda x: x.__iadd__(1), lambda x: pg.cat([x, x]),
+])  # fmt: skip
+def test_looking_at_a_value_is_refused(look):
+    with pytest.raises(NotStackable):
+        look(stack_of(2, 3) * 1)
+
+
+def test_what_all_slices_share_must_be_a_leaf():
+    weight = pg.ones(3, 3, requires_grad=True)
+    with pytest.raises(NotStackable):
+        stack_of(2, 3) @ (weight * 2)
+    assert (stack_of(2, 3) @ weight).shape == (2, 3)
+
+
+def test_a_shared_leaf_gets_the_gradient_of_every_slice():
+    weight, x = pg.ones(3, requires_grad=True), stack_of(2, 3)
+    total = ((x * weight).sum() + (weight * x).sum()) * 1.0
+    (gradient,) = gradients(total, [weight], np.ones(SLICES, np.float32))
+    assert gradient.shape == (SLICES, 3)
+    np.testing.assert_array_equal(gradient, x.slices.sum(axis=1) + x.slices.sum(axis=1))
