@@ -348,7 +348,7 @@ def test_wrong_arguments_are_refused_by_name(options, error, told):
 
 def test_more_workers_than_cores_fail_before_ray_is_started(monkeypatch):
     monkeypatch.setattr("pargrad.parallel.trainer.ray_is_initialized", lambda: False)
-    with pytest.raises(ResourcesError, match=r"asked for 4096 workers of one core each, but this machine has \d+ avail"):
+    with pytest.raises(ResourcesError, match=r"asked for 4096 workers .* has \d+ available"):
         make(num_workers=4096, shards=4096)
 
 
