@@ -138,6 +138,8 @@ def train(config: TrainConfig) -> dict[str, Any]:
 
     if config.model == "cnn":
         raise ValueError("--model cnn is not there yet: write --model mlp")
+    if config.epochs is not None and config.epochs < 1:
+        raise ValueError(f"--epochs {config.epochs}: expected at least 1")
     if config.run_dir is not None or config.resume != "auto":
         raise ValueError("--run-dir and --resume are not there yet: leave them out")
     if config.json is not None and not Path(config.json).absolute().parent.is_dir():
@@ -146,7 +148,7 @@ def train(config: TrainConfig) -> dict[str, Any]:
         config.data_set, data_dir=config.data_dir, download=config.download, progress=config.progress != "off"
     )
     (x, y), test = images.train, images.test
-    epochs = config.epochs or (EPOCHS_OF_SUBSET if images.embedded else EPOCHS)
+    epochs = (EPOCHS_OF_SUBSET if images.embedded else EPOCHS) if config.epochs is None else config.epochs
 
     pargrad.manual_seed(config.seed)
     model = mlp()

@@ -70,7 +70,7 @@ class ShardGenerator(Generator):
 class NoGenerator(Generator):
     """Where nothing may be drawn: drawing raises the error that it was made with."""
 
-    def __init__(self, error: Exception):
+    def __init__(self, error: BaseException):
         super().__init__()
         self.error = error
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from pargrad.rules.stacks import NotStackable
+from pargrad.rules.stacks import NotStackable, contiguous
 from pargrad.rules.table import Rule
 from pargrad.tensor import Node, Tensor, as_array, coerce, is_grad_enabled, unbroadcast
 
@@ -72,10 +72,10 @@ class Stacked(Tensor):
                 raise NotStackable("a tensor that all slices share was computed in the graph")
             arrays.append(x.slices if isinstance(x, Stacked) else x.array if isinstance(x, Tensor) else x)
             stacked.append(isinstance(x, Stacked))
-        if len({x.dtype for x in arrays if isinstance(x, np.ndarray)} - {np.dtype(bool)}) > 1 and not rule.fixed:
-            if rule.dtype != "as is":
+        if rule.dtype != "as is":
+            moving = {x.dtype for i, x in enumerate(arrays) if isinstance(x, np.ndarray) and i not in rule.fixed}
+            if len(moving) > 1:
                 raise NotStackable("promotion looks at dimensions")
-        elif rule.dtype != "as is":
             arrays = coerce(rule, arrays)
         result = rule.stack(rule.function, arrays, stacked, settings)
         if not rule.differentiable:
@@ -99,7 +99,7 @@ def per_slice(vjp: Callable, shape: tuple[int, ...], depth: int) -> Callable:
         if out.shape == shape:
             return out
         if out.size != math.prod(shape):
-            out = unbroadcast(out, (shape[0], *(1,) * (depth - len(shape)), *shape[1:]))
+            out = unbroadcast(contiguous(out), (shape[0], *(1,) * (depth - len(shape)), *shape[1:]))
         return out.reshape(shape)
 
     return of_slices

@@ -33,7 +33,7 @@ def workers_of(pid):
 
 
 def descriptors():
-    """How many descriptors this process holds of what pargrad opens: shared memory, pipes and its own sockets."""
+    """How many descriptors this process holds of shared memory that pargrad made, and of pipes."""
     kinds = []
     for entry in Path("/proc/self/fd").iterdir():
         try:

@@ -89,13 +89,14 @@ def test_a_signal_ends_the_command_and_its_workers(number, code):
 
 
 @pytest.mark.parametrize(("arguments", "code", "told"), [
-    (["--num-workers", "4096", "--shards", "4096"], 3, r"asked for 4096 workers .* available cores"),
+    (["--num-workers", "4096", "--shards", "4096"], 3, r"asked for 4096 workers .* (available|free) cores"),
     (["--shards", "6"], 2, "power of two"),
     (["--num-workers", "-1"], 2, "num_workers"),
     (["--num-workers", "16"], 2, "shards=16"),
     (["--batch-size", "9000", "--num-workers", "0"], 2, "batch_size 9000 is larger than the data set"),
     (["--data-dir", "nowhere"], 2, "nowhere"),
     (["--model", "cnn"], 2, "cnn"),
+    (["--epochs", "0"], 2, "--epochs 0"),
     (["--run-dir", "x"], 2, "--run-dir"),
     (["--json", "no/such/directory/out.json"], 2, "no directory"),
     (["--lr", "-1", "--num-workers", "0"], 2, "lr >= 0"),

@@ -3,6 +3,7 @@
 import functools
 import os
 import signal
+import subprocess
 import threading
 
 import numpy as np
@@ -142,8 +143,7 @@ def test_an_error_in_a_worker_is_raised_here_with_its_place_and_traceback(worker
         assert "in fail" in notes
         # Nothing of the failed step was kept, and the trainer goes on from there.
         assert [p.array.tobytes() for p in trainer.model.parameters()] == after(3)
-        assert trainer.pool.completed == 3
-        trainer.steps, trainer.batches = 3, 3
+        assert (trainer.steps, trainer.batches, trainer.pool.completed) == (3, 3, 3)
         trainer.fit(examples(512), max_steps=2)
         assert [p.array.tobytes() for p in trainer.model.parameters()] == after(5)
 
@@ -163,15 +163,17 @@ def test_an_exception_between_steps_leaves_nothing():
         raise KeyError
 
 
+def interrupt():
+    os.kill(DRIVER, signal.SIGINT)
+
+
 def test_an_interrupt_in_the_middle_of_steps_leaves_nothing_and_a_whole_model():
     trainer = make_trainer("mlp-adamw", 2, batch_size=64)
-    timer = threading.Timer(0.3, signal.raise_signal, [signal.SIGINT])
     with pytest.raises(KeyboardInterrupt), trainer:
-        trainer.fit(examples(512), max_steps=1)
+        trainer.fit(examples(512), epochs=1)
         pool = trainer.pool
-        timer.start()
-        trainer.fit(examples(512), epochs=10**6)
-    assert pool.completed > 1
+        trainer.fit(Traced(interrupt, 100), epochs=10**6)  # once an epoch, until it is seen
+    assert pool.completed >= 8
     assert workers_of(DRIVER) == []
     assert [p.array.tobytes() for p in trainer.model.parameters()] == after(pool.completed)
 
@@ -313,5 +315,9 @@ def test_everybody_leaves_a_meeting_that_is_called_off(members, ends):
         meeting.close()
 
 
-def test_no_process_is_killed_that_ended_by_itself():
-    ray_pool.end_processes([2**22 + 1], 0.01)  # no such process: returns at once
+def test_processes_that_do_not_end_by_themselves_are_killed():
+    stubborn = subprocess.Popen(["sleep", "600"])
+    assert ray_pool.is_alive(stubborn.pid)
+    ray_pool.end_processes([stubborn.pid, 2**22 + 1], 0.01)
+    assert not ray_pool.is_alive(stubborn.pid)
+    assert stubborn.wait() == -signal.SIGKILL

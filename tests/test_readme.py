@@ -66,7 +66,8 @@ def test_the_tree_is_the_tree():
 
 
 def test_the_top_level_is_what_it_is_meant_to_be():
-    out = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False)
+    out = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True)
     top = {line.split("/")[0] for line in out.stdout.splitlines()}
     allowed = {"pyproject.toml", "README.md", "LICENSE", "pargrad", "tests", "examples", "cluster", "benchmarks"}
+    assert "pargrad" in top
     assert {name for name in top if not name.startswith(".")} <= allowed

@@ -1,6 +1,7 @@
 """The step on the arena against the reference over plain arrays, to the bit; losses and errors of the Trainer."""
 
 import copy
+import functools
 
 import numpy as np
 import pytest
@@ -10,13 +11,12 @@ import pargrad.nn.functional as F
 from pargrad import nn, optim
 from pargrad.data import ArrayData, epoch_order
 from pargrad.parallel import NonFiniteError, ResourcesError, Trainer
-from pargrad.parallel.arena import BLOCK, Arena, Layout, Spec, arena_size, private_memory
+from pargrad.parallel.arena import BLOCK, Layout, Spec, arena_size
 from pargrad.parallel.objective import Objective
-from pargrad.parallel.pool import Member, SerialPool
 from pargrad.parallel.shards import all_reduce, shard_slice
-from pargrad.parallel.step import Replica, Step, Work, make_layout
+from pargrad.parallel.step import Replica, Step, make_layout
 from pargrad.random import ShardGenerator, using
-from tests.training import WAYS, bits, examples, make_trainer
+from tests.training import CLASSES, WAYS, bits, examples, make_trainer
 
 
 def tensors(arrays):
@@ -87,26 +87,13 @@ def test_blocks_and_their_norm_agree_with_the_reference():
             )
 
 
-def members(way, count):
-    """A serial pool split among `count` members, taken phase by phase as if they were processes."""
-    trainer = make_trainer(way, 0)
+def test_the_blocks_of_all_workers_are_every_block_once():
+    trainer = make_trainer("blocks", 0)
     layout = make_layout(trainer.model, trainer.optimizer, trainer.shards, trainer.penalty)
-    arena = Arena(layout, private_memory(arena_size(layout)))
-    work = Work(trainer.model, trainer.objective, trainer.penalty, type(trainer.optimizer), layout, trainer.seed)
-    pool = SerialPool()
-    own = [t.array for t in trainer.tensors()]
-    pool.arena, pool.replica = arena, Replica(work, arena)
-    trainer.pool = pool
-    count_parameters = len(layout.parameters)
-    pool.fill(own[:count_parameters], trainer.first_states(), trainer.first_steps(), own[count_parameters:])
-    return trainer, pool, [Member(pool.replica, i, count) for i in range(count)]
-
-
-def test_the_blocks_of_all_members_are_every_block_once():
-    for count in range(1, 9):
-        _, pool, group = members("mlp-adamw", count)
-        owned = [i for member in group for i, _ in member.blocks]
-        assert owned == list(range(len(pool.arena.layout.blocks)))
+    assert len(layout.blocks) > len(layout.parameters)
+    for workers in range(1, 9):
+        owned = [layout.owned_blocks(worker, workers) for worker in range(workers)]
+        assert [block for blocks in owned for block in blocks] == layout.blocks
 
 
 def test_layout_is_made_from_names_shapes_and_dtypes():
@@ -267,6 +254,74 @@ def test_a_model_that_looks_at_values_or_draws_is_run_shard_by_shard():
         assert not trainer.pool.replica.stackable
 
 
+class Transposing(nn.Module):
+    """A model whose class scores lie in memory the other way round."""
+
+    def __init__(self):
+        self.weight = nn.Parameter(pg.rand(40, 12) - 0.5)
+
+    def forward(self, x):
+        return (self.weight @ x.permute(1, 0)).permute(1, 0)
+
+
+def own_with_where(output, target):
+    """float64 among float32, which promotion looks at."""
+    return pg.where(target > 1, F.log_softmax(output, 1).sum(1), pg.tensor(np.float64(0.5)) * output.mean(1))
+
+
+@pytest.mark.parametrize(("model", "loss"), [
+    (Transposing, F.cross_entropy),
+    (Transposing, lambda o, t: -(F.log_softmax(o, 1) * 0.1).sum(1)),
+    (lambda: nn.Linear(12, CLASSES), own_with_where),
+    (lambda: nn.Linear(12, CLASSES), lambda o, t: (o.permute(1, 0) * 2).sum(0)),
+])  # fmt: skip
+def test_other_layouts_and_dtypes_have_the_same_bits_in_one_call(model, loss, monkeypatch):
+    def train():
+        pg.manual_seed(3)
+        trained = model()
+        with make(
+            model=trained, loss=loss, optimizer=optim.SGD(trained.parameters(), lr=0.01), batch_size=64
+        ) as trainer:
+            trainer.fit(examples(256), epochs=2)
+        return [p.array.tobytes() for p in trained.parameters()]
+
+    together = train()
+    monkeypatch.setattr("pargrad.parallel.step.STACKED_ELEMENTS", 0)
+    assert together == train()
+
+
+def test_a_model_that_catches_exceptions_does_not_catch_what_stacks_raise(monkeypatch):
+    class Catching(nn.Linear):
+        def forward(self, x):
+            try:
+                scale = 1.0 + float(x.array[0, 0])
+            except Exception:
+                scale = 0.0
+            return super().forward(x) * scale
+
+    def train():
+        pg.manual_seed(3)
+        model = Catching(12, CLASSES)
+        with make(model=model, optimizer=optim.SGD(model.parameters(), lr=0.01), batch_size=64) as trainer:
+            trainer.fit(examples(128), epochs=1)
+        return model.weight.array.tobytes()
+
+    together = train()
+    monkeypatch.setattr("pargrad.parallel.step.STACKED_ELEMENTS", 0)
+    assert together == train()
+
+
+def test_a_stack_that_fails_where_its_slices_do_not_says_so(monkeypatch):
+    def broken(*arguments):
+        raise ArithmeticError("of the stack alone")
+
+    monkeypatch.setattr(Replica, "stacked_gradient", broken)
+    with make_trainer("even-shards", 0) as trainer, pytest.warns(UserWarning, match="of the stack alone") as warned:
+        trainer.fit(examples(), max_steps=3)
+    assert len(warned) == 1
+    assert trainer.steps == 3
+
+
 # ----- the loss protocol -----
 
 
@@ -302,7 +357,28 @@ def test_a_loss_that_does_not_say_its_divisor_is_refused_with_the_remedies(loss)
         Objective(loss)(nn.Linear(12, 5), tensors(examples(10)))
 
 
+class Hundredfold(nn.CrossEntropyLoss):
+    def forward(self, output, target):
+        return 100 * F.cross_entropy(output, target, reduction="none")
+
+
+@functools.wraps(F.cross_entropy)
+def hundredfold(output, target):
+    return 100 * F.cross_entropy(output, target, reduction="none")
+
+
+@pytest.mark.parametrize("loss", [Hundredfold(), hundredfold, functools.partial(hundredfold)])
+def test_a_loss_that_builds_on_pargrads_is_the_users_own(loss):
+    x, y = examples(40)
+    model = nn.Linear(12, CLASSES)
+    plain, _, _ = Objective(F.cross_entropy)(model, tensors((x, y)))
+    total, divisor, _ = Objective(loss)(model, tensors((x, y)))
+    assert (divisor, total.item()) == (40, pytest.approx(100 * plain.item(), rel=1e-5))
+
+
 def test_wrong_objectives():
+    with pytest.raises(ValueError, match="leave it out"):
+        Objective(F.cross_entropy, "sum")
     with pytest.raises(ValueError, match="loss_is"):
         Objective(F.cross_entropy, "mean")
     with pytest.raises(ValueError, match="either a loss or step"):
@@ -410,6 +486,64 @@ def test_a_loss_that_is_not_finite_names_the_shard_and_changes_nothing():
     assert all((a == b.numpy()).all() for a, b in zip(before, trainer.model.state_dict().values()))
 
 
+def test_a_gradient_that_is_not_finite_is_named_where_its_norm_is_taken():
+    model = nn.Linear(12, 5)
+    with make(model=model, optimizer=optim.SGD(model.parameters()), clip_norm=1.0,
+              penalty=lambda m: ((m.bias - m.bias.detach()) ** 2).sum().sqrt()) as trainer:  # fmt: skip
+        with pytest.raises(NonFiniteError, match="the gradient of bias is not finite"):
+            trainer.fit(examples(32), epochs=1)
+        assert trainer.steps == trainer.pool.completed == 0
+    assert np.isfinite(model.bias.array).all()
+
+
+@pytest.mark.parametrize("change", [
+    lambda trainer: trainer.model.weight.requires_grad_(False),
+    lambda trainer: setattr(trainer.model, "more", nn.Parameter(np.ones(3, np.float32))),
+    lambda trainer: trainer.optimizer.add_param_group({"params": [pg.zeros(2, requires_grad=True)]}),
+])  # fmt: skip
+def test_what_workers_cannot_see_changing_is_refused(change):
+    with make() as trainer:
+        trainer.fit(examples(32), epochs=1)
+        change(trainer)
+        with pytest.raises(RuntimeError, match="while the trainer was open"):
+            trainer.fit(examples(32), epochs=1)
+
+
+def test_an_error_before_the_arena_is_filled_leaves_the_model_as_it_was():
+    model = nn.Linear(12, 5)
+    optimizer = optim.AdamW(model.parameters())
+    optimizer.state[model.weight] = {"step": 1, "exp_avg": np.zeros(3), "exp_avg_sq": np.zeros(3)}
+    before, own = model.weight.array.copy(), model.weight.array
+    with make(model=model, optimizer=optimizer) as trainer, pytest.raises(ValueError, match=r"exp_avg of weight: exp"):
+        trainer.fit(examples(32), epochs=1)
+    assert model.weight.array is own
+    assert (own == before).all()
+
+
+def test_a_parameter_that_appears_while_training_does_not_disturb_the_others():
+    class Lazy(nn.Linear):
+        def forward(self, x):
+            self.extra = nn.Parameter(np.ones(3, np.float32))
+            return super().forward(x)
+
+    model = Lazy(12, 5)
+    with make(model=model, optimizer=optim.SGD(model.parameters())) as trainer:
+        trainer.fit(examples(32), epochs=1)
+    assert model.weight.array.flags.writeable
+
+
+def test_an_epoch_is_finished_with_the_data_it_was_begun_with():
+    with make() as trainer:
+        trainer.fit(examples(32), max_steps=2)
+        with pytest.raises(ValueError, match="under way over 32 examples, got 16"):
+            trainer.fit(examples(16), epochs=1)
+
+
+def test_a_penalty_that_is_no_tensor_is_refused():
+    with make(penalty=lambda model: 0.5) as trainer, pytest.raises(TypeError, match="penalty"):
+        trainer.fit(examples(32), epochs=1)
+
+
 # ----- scoring -----
 
 
@@ -420,6 +554,7 @@ def test_scores_count_every_example_once():
     with make(model=model, optimizer=optim.SGD(model.parameters())) as trainer:
         results = trainer.evaluate((x, y))
         outputs = trainer.predict(x)
+        assert trainer.predict(pg.from_numpy(x)).tobytes() == trainer.predict((x, y)).tobytes() == outputs.tobytes()
     assert results["count"] == 1300
     assert results["accuracy"] == hits.mean()
     np.testing.assert_allclose(outputs, x @ model.weight.array.T + model.bias.array, rtol=1e-5, atol=1e-6)

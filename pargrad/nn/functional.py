@@ -88,6 +88,7 @@ def loss(terms: Callable[..., Terms]) -> Callable[..., Tensor]:
     def sum_and_divisor(*args: Any, **named: Any) -> tuple[Tensor, float | None]:
         return terms(*args, **named).sum_and_divisor()
 
+    sum_and_divisor.of = function  # type: ignore[attr-defined]  # a wrapper around it is another function
     function.sum_and_divisor = sum_and_divisor  # type: ignore[attr-defined]
     return function
 

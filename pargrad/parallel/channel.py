@@ -61,7 +61,7 @@ class Channel:
 def closed_is_end() -> Any:
     try:
         yield
-    except (BrokenPipeError, ConnectionResetError) as error:
+    except OSError as error:  # also a message that breaks off in the middle
         raise EOFError(str(error)) from None
 
 

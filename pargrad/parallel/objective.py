@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from pargrad.nn import Module
 from pargrad.tensor import Tensor
 
 LOSS_IS = (None, "mean over examples", "sum")
@@ -34,6 +35,8 @@ class Objective:
             raise TypeError(
                 f"expected a loss(output, target) that can be called, got {type(loss).__name__}: write F.cross_entropy"
             )
+        if loss_is is not None and sum_and_divisor_of(loss) is not None:
+            raise ValueError(f"loss_is={loss_is!r} explains a loss of your own: pargrad's losses know it, leave it out")
         self.loss = loss
         self.loss_is = loss_is
         self.step = step
@@ -71,8 +74,18 @@ class Objective:
 
 
 def sum_and_divisor_of(loss: Any) -> Callable | None:
-    """`sum_and_divisor` of a pargrad loss, through functools.partial; None where a loss has none."""
+    """`sum_and_divisor` of a pargrad loss, through functools.partial; None where a loss is the user's own.
+
+    A class that overrides `forward`, and a function that wraps one of pargrad's, inherit the attribute and mean
+    something else.
+    """
     if isinstance(loss, functools.partial):
         inner = sum_and_divisor_of(loss.func)
         return None if inner is None else functools.partial(inner, *loss.args, **loss.keywords)
-    return getattr(loss, "sum_and_divisor", None)
+    if isinstance(loss, Module):
+        order = type(loss).__mro__
+        terms, forward = (next((i for i, kind in enumerate(order) if name in vars(kind)), len(order))
+                          for name in ("sum_and_divisor", "forward"))  # fmt: skip
+        return getattr(loss, "sum_and_divisor", None) if terms <= forward else None
+    terms_of_function = getattr(loss, "sum_and_divisor", None)
+    return terms_of_function if getattr(terms_of_function, "of", loss) is loss else None

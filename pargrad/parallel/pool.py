@@ -48,7 +48,7 @@ class Member:
         if clip_norm is not None:
             replica.squares(self.every_node, self.blocks, divisor)
             meet()  # every block's sum of squares is there
-            norm = norm_of(arena)
+            norm = norm_of(arena, step)
             scale = min(1.0, clip_norm / (norm + 1e-6))  # torch's clip_grad_norm_
 
         replica.update(step, self.every_node, self.runs, divisor, scale)
@@ -82,13 +82,10 @@ class Pool:
                 into[offset : offset + array.size] = array.reshape(-1)
         now.steps[:] = steps
 
-    def run(
-        self, data: Data, steps: Iterable[Step], clip_norm: float | None = None, ahead: bool = True
-    ) -> Iterator[StepResult]:
-        """Takes the steps and gives their results in order.
+    def run(self, data: Data, steps: Iterable[Step], clip_norm: float | None = None) -> Iterator[StepResult]:
+        """Takes the steps and gives their results in order; several may be taken before the first result is given.
 
-        ahead: several steps may be taken before the first result is given; without it the model is at each
-        result's step when that result is given.
+        After an error, or when it is no longer asked for results, `completed` says how many steps were taken.
         """
         raise NotImplementedError
 
@@ -109,9 +106,7 @@ class SerialPool(Pool):
         self.replica = Replica(work, self.arena)
         self.member = Member(self.replica, 0, 1)
 
-    def run(
-        self, data: Data, steps: Iterable[Step], clip_norm: float | None = None, ahead: bool = True
-    ) -> Iterator[StepResult]:
+    def run(self, data: Data, steps: Iterable[Step], clip_norm: float | None = None) -> Iterator[StepResult]:
         set_mode(self.replica.work.model, True)
         for step in steps:
             result = self.member.step(data, step, self.completed, clip_norm, lambda: None)

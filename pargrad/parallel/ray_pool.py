@@ -7,12 +7,14 @@ with the thread that started them.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import itertools
 import os
 import pickle
 import signal
 import threading
 import time
+import zlib
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from multiprocessing.connection import wait
@@ -37,6 +39,7 @@ from pargrad.parallel.worker import Failure, serve
 
 OBJECT_STORE = 80_000_000  # bytes: Ray's least; arrays travel in the arena, not in the store
 KEPT_DATA_SETS = 4
+MARKED_BYTES = 64_000_000
 AHEAD_SECONDS, MOST_AHEAD = 0.05, 64  # of work that is sent to the workers at once, and the most steps of it
 
 
@@ -60,7 +63,7 @@ class RayPool(Pool):
         self.channels: list[Channel] = []
         self.pids: list[int] = []
         self.awaited = 0  # replies that are still to come
-        self.known: dict[int, tuple[Data, list[np.ndarray]]] = {}  # data sets by number, with rows to know them by
+        self.known: dict[int, tuple[Data, Any]] = {}  # data sets by number, each with a mark to know a change by
         self.data_sets = 0
         self.runs = 0
         self.linked = False  # whether the workers' pipes to each other are there and empty
@@ -76,10 +79,10 @@ class RayPool(Pool):
             self.start_ray()
             self.start_workers()
             descriptor = shared_memory(size)
-            self.arena = Arena(work.layout, mapped(descriptor, size))
-            for worker in range(self.workers):
-                self.tell_one(worker, pickle.dumps(("open", payload, size, self.workers)), [descriptor])
-            os.close(descriptor)
+            with closing([descriptor]):
+                self.arena = Arena(work.layout, mapped(descriptor, size))
+                for worker in range(self.workers):
+                    self.tell_one(worker, pickle.dumps(("open", payload, size, self.workers)), [descriptor])
             self.collect()
         except BaseException:
             self.close()
@@ -209,20 +212,20 @@ class RayPool(Pool):
 
     def number_of(self, data: Data) -> int:
         """The number under which the workers have this data set, which they are given when it is new."""
-        rows = sample_rows(data)
-        for number, (known, known_rows) in self.known.items():
-            if same_data(data, rows, known, known_rows):
+        mark = mark_of(data)
+        for number, (known, known_mark) in self.known.items():
+            if same_data(data, mark, known, known_mark):
                 return number
         number, self.data_sets = self.data_sets, self.data_sets + 1
         recipe, descriptor = make_recipe(cloudpickle, data)
         self.doing = "receiving the data set"
         packed = pickle.dumps(("take", number, recipe, descriptor is not None))
-        for worker in range(self.workers):
-            self.tell_one(worker, packed, [] if descriptor is None else [descriptor])
-        if descriptor is not None:
-            os.close(descriptor)
+        descriptors = [] if descriptor is None else [descriptor]
+        with closing(descriptors):
+            for worker in range(self.workers):
+                self.tell_one(worker, packed, descriptors)
         self.collect()
-        self.known[number] = data, rows
+        self.known[number] = data, mark
         while len(self.known) > KEPT_DATA_SETS:
             oldest = next(iter(self.known))
             del self.known[oldest]
@@ -231,33 +234,28 @@ class RayPool(Pool):
 
     def link(self) -> None:
         """Gives the workers new pipes to meet over; this process keeps no end, so that a death closes them."""
-        pipes = make_pipes(self.workers)
         self.doing = "meeting each other"
-        for worker, ends in enumerate(pipes):
-            flat = [descriptor for pair in ends for descriptor in pair]
-            self.tell_one(worker, pickle.dumps(("meet", len(ends))), flat)
-        for descriptor in {descriptor for ends in pipes for pair in ends for descriptor in pair}:
-            os.close(descriptor)
+        pipes = [[descriptor for pair in ends for descriptor in pair] for ends in make_pipes(self.workers)]
+        with closing(itertools.chain(*pipes)):
+            for worker, descriptors in enumerate(pipes):
+                self.tell_one(worker, pickle.dumps(("meet", len(descriptors) // 2)), descriptors)
         self.collect()
         self.linked = True
 
     # ----- what a pool does -----
 
-    def run(
-        self, data: Data, steps: Iterable[Step], clip_norm: float | None = None, ahead: bool = True
-    ) -> Iterator[StepResult]:
+    def run(self, data: Data, steps: Iterable[Step], clip_norm: float | None = None) -> Iterator[StepResult]:
         self.check_idle()
         number = self.number_of(data)
         if not self.linked:
             self.link()
         self.runs += 1
-        sent, size = self.completed, 1
+        sent, size, steps = self.completed, 1, iter(steps)
         flying: deque[int] = deque()  # lengths of the batches of steps that are being taken, the oldest first
-        steps = iter(steps)
         began = time.perf_counter()
         try:
             while True:
-                while len(flying) < (2 if ahead else 1) and (batch := list(itertools.islice(steps, size))):
+                while len(flying) < 2 and (batch := list(itertools.islice(steps, size))):
                     self.tell(f"taking step {batch[0].number}", "steps", self.runs, number, batch, sent, clip_norm)
                     flying.append(len(batch))
                     sent += len(batch)
@@ -265,26 +263,18 @@ class RayPool(Pool):
                     break
                 results = self.collect()[0]
                 self.completed += flying.popleft()
-                if ahead:
-                    now = time.perf_counter()
-                    size = max(1, min(MOST_AHEAD, round(AHEAD_SECONDS * len(results) / (now - began))))
-                    began = now
-                else:
-                    self.replica.select(self.completed % 2)
+                now = time.perf_counter()
+                size = max(1, min(MOST_AHEAD, round(AHEAD_SECONDS * len(results) / (now - began))))
+                began = now
                 yield from results
-        except GeneratorExit:
-            while flying:
-                self.collect()
-                self.completed += flying.popleft()
-            raise
         except WorkerLostError:
             raise  # `close` waits until nobody works any more, and then sees what is complete
-        except Exception:
-            # Every worker left the run at the same step: the rest of what was sent is answered, and undone.
+        except (Exception, GeneratorExit):
+            # Whatever went wrong, and where: what was sent is answered, and what everyone finished is what is done.
             self.linked = False
-            flying.popleft()
-            for _ in flying:
-                self.collect()
+            while self.awaited:
+                with contextlib.suppress(Exception):
+                    self.collect()
             self.settle()
             raise
         finally:
@@ -348,19 +338,34 @@ def free_cores_of(address: str) -> int:
     return free
 
 
-def sample_rows(data: Data) -> list[np.ndarray]:
-    """64 rows at fixed places: whether arrays are still what they were when they were shared."""
-    if type(data) is not ArrayData or not len(data):
-        return []
-    places = np.linspace(0, len(data) - 1, min(64, len(data))).astype(np.int64)
-    return [array.take(places, axis=0) for array in data.arrays]
+def mark_of(data: Data) -> Any:
+    """By what it is seen that a data set was changed since it was shared.
+
+    The bytes of an object as it is sent; of arrays all bytes, or those of 4,096 rows where they have more than 64 MB.
+    """
+    if type(data) is not ArrayData:
+        return hashlib.sha256(make_recipe(cloudpickle, data)[0].pickled or b"").digest()
+    places = np.linspace(0, len(data) - 1, min(4096, len(data))).astype(np.int64)
+    rows = (array if array.nbytes <= MARKED_BYTES else array.take(places, axis=0) for array in data.arrays)
+    return [zlib.crc32(np.ascontiguousarray(array).data.cast("B")) for array in rows]
 
 
-def same_data(data: Data, rows: list[np.ndarray], known: Data, known_rows: list[np.ndarray]) -> bool:
+def same_data(data: Data, mark: Any, known: Data, known_mark: Any) -> bool:
     if type(data) is not ArrayData or type(known) is not ArrayData:
-        return data is known
+        return data is known and mark == known_mark
     same = len(data.arrays) == len(known.arrays) and all(a is b for a, b in zip(data.arrays, known.arrays))
-    return same and all(np.array_equal(a, b, equal_nan=a.dtype.kind == "f") for a, b in zip(rows, known_rows))
+    return same and mark == known_mark
+
+
+@contextlib.contextmanager
+def closing(descriptors: Iterable[int]) -> Iterator[None]:
+    """Closes this process's ends when they were sent, and when that failed."""
+    once = set(descriptors)
+    try:
+        yield
+    finally:
+        for descriptor in once:
+            os.close(descriptor)
 
 
 def end_processes(pids: list[int], patience: float) -> None:

@@ -7,6 +7,7 @@ can be called again after a death. Every pool calls these and none writes them a
 from __future__ import annotations
 
 import math
+import warnings
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -132,8 +133,18 @@ class Replica:
     def gradient(self, data: Data, step: Step, node: Node) -> None:
         """The node's gradient into slot `start`, its shards' sums and divisors into theirs."""
         start, size = node
-        if size > 1 and self.stackable and self.stacked_gradient(data, step, node):
-            return
+        if size > 1 and self.stackable:
+            try:
+                if self.stacked_gradient(data, step, node):
+                    return
+            except NotStackable:
+                self.stackable = False  # nor will it be in the next step
+            except Exception as error:
+                # If it is the model's or the data's, the shard that it belongs to will raise it again.
+                self.stackable = False
+                self.gradient(data, step, node)
+                warnings.warn(f"shards are run one by one: several at once failed with {error!r}", stacklevel=2)
+                return
         if size <= 2:
             for shard in range(start, start + size):
                 self.shard_gradient(data, step, shard, start)
@@ -151,28 +162,19 @@ class Replica:
         reached |= also
 
     def stacked_gradient(self, data: Data, step: Step, node: Node) -> bool:
-        """The node's gradient with its shards run in one call, or False where that cannot be done with the same bits.
-
-        An error is not told from here: the shards are then run one by one, and the one that fails says so.
-        """
+        """The node's gradient with its shards run in one call, or False where that is not for this batch."""
         start, size = node
         parts = [shard_slice(shard, self.layout.shards, len(step.indices)) for shard in range(start, start + size)]
         if len({part.stop - part.start for part in parts}) > 1 or parts[0].start == parts[0].stop:
             return False
-        try:
-            with random.using(random.NoGenerator(NotStackable("each shard has random numbers of its own"))):
-                batch = self.stacked_batch(data, step, start, parts)
-                total, divisor, _ = self.work.objective(self.work.model, batch)
-                if not isinstance(total, Stacked) or not total.requires_grad:
-                    return False
-                self.arena.reached[start] = 0
-                self.backward(total, start)
-            self.check_buffers()
-        except NotStackable:
-            self.stackable = False  # nor will it be in the next step
-            return False
-        except Exception:
-            return False
+        with random.using(random.NoGenerator(NotStackable("each shard has random numbers of its own"))):
+            batch = self.stacked_batch(data, step, start, parts)
+            total, divisor, _ = self.work.objective(self.work.model, batch)
+            if not isinstance(total, Stacked) or not total.requires_grad:
+                return False
+            self.arena.reached[start] = 0
+            self.backward(total, start)
+        self.check_buffers()
         self.arena.sums[start : start + size] = total.slices
         self.arena.divisors[start : start + size] = [divisor_at(part.start, divisor) for part in parts]
         return True
@@ -185,7 +187,7 @@ class Replica:
             data.batch(step.indices[part], random.ShardGenerator(self.work.seed, step.number, shard))
             for shard, part in enumerate(parts, start)
         ]
-        return tuple(Stacked(np.stack(arrays)) for arrays in zip(*batches))
+        return tuple(Stacked(np.stack(arrays)) for arrays in zip(*batches, strict=True))
 
     def shard_gradient(self, data: Data, step: Step, shard: int, slot: int) -> None:
         """Shard `shard`'s gradient: written into the slot where it begins the node, added where it is the second."""
@@ -219,6 +221,10 @@ class Replica:
         self.arena.reached[slot] = 0
         with random.using(random.ShardGenerator(self.work.seed, step.number, slot)):
             total = self.work.penalty(self.work.model)
+            if not isinstance(total, Tensor) or total.numel() != 1:
+                raise TypeError(
+                    f"penalty(model) gave {total!r}: expected a tensor of one element, computed from the model"
+                )
             self.backward(total, slot)
         self.arena.sums[slot] = total.array
 
@@ -390,9 +396,15 @@ def totals(arena: Arena, step: Step) -> tuple[float, float]:
     return total / divisor + penalty, divisor
 
 
-def norm_of(arena: Arena) -> float:
+def norm_of(arena: Arena, step: Step) -> float:
     """The gradient's norm from the blocks' float64 sums of squares, added in block order."""
     total = 0.0
-    for square in arena.squares.tolist():
+    for block, square in zip(arena.layout.blocks, arena.squares.tolist()):
+        if not math.isfinite(square):
+            name = arena.layout.parameters[block.parameter].name
+            raise NonFiniteError(
+                f"step {step.number} (epoch {step.epoch}): the gradient of {name} is not finite. The parameters are as "
+                "they were before this step: lower the learning rate, or look for what has no derivative where it is"
+            )
         total += square
     return math.sqrt(total)

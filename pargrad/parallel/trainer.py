@@ -15,6 +15,7 @@ from pargrad.data import Data, as_data, epoch_order
 from pargrad.nn import Module
 from pargrad.optim import Optimizer
 from pargrad.parallel import scoring
+from pargrad.parallel.arena import Layout
 from pargrad.parallel.cores import available_cores, one_blas_thread
 from pargrad.parallel.errors import ResourcesError
 from pargrad.parallel.objective import Objective
@@ -22,6 +23,7 @@ from pargrad.parallel.pool import Pool, SerialPool
 from pargrad.parallel.progress import Progress, check_choice, say
 from pargrad.parallel.shards import check_shards
 from pargrad.parallel.step import Step, Work, make_layout, set_mode
+from pargrad.tensor import Tensor
 
 # Arguments whose meaning is fixed but whose work is not done yet, with their defaults.
 NOT_YET: dict[str, Any] = {
@@ -115,8 +117,10 @@ class Trainer:
         self.steps = 0  # completed
         self.epoch = 0  # the one that the next step belongs to
         self.batches = 0  # of that epoch that are done
+        self.examples = 0  # that it has
         self.pool: Pool | None = None
-        self.own: list[np.ndarray] = []  # the model's own arrays, while it points into the arena
+        self.own: list[tuple[Any, np.ndarray]] = []  # the model's tensors with their own arrays, while it is open
+        self.opened_as: Any = None
         self.closed = False
 
     # ----- what users call -----
@@ -128,10 +132,19 @@ class Trainer:
 
         data: `(x, y)` arrays or a data set. validation: the same, evaluated after each epoch. A second fit goes on
         where this one ended, in the middle of an epoch too. Returns the history: one dict an epoch (or part of one)
-        with epoch, loss (the mean over its examples), steps, seconds, samples_per_second, and validation_loss,
-        validation_accuracy.
+        with epoch, loss (its batches' losses, weighted by their divisors; a penalty is part of them), steps, seconds,
+        samples_per_second, and validation_loss, validation_accuracy.
+
+        Arrays reach the workers once; large ones are known again by a sample of their rows, so give a new array
+        instead of changing a few rows of one that was given before.
         """
         data = check_data(data, self.batch_size)
+        if self.batches and len(data) != self.examples:
+            raise ValueError(
+                f"epoch {self.epoch} is under way over {self.examples} examples, got {len(data)}: finish it with the "
+                "same data, or make a new trainer"
+            )
+        self.examples = len(data)
         validation = None if validation is None else as_data(validation)
         if epochs is None and max_steps is None:
             raise ValueError("fit() needs an end: write epochs=3 or max_steps=1000")
@@ -168,7 +181,7 @@ class Trainer:
 
     def predict(self, data: Any) -> np.ndarray:
         """The model's outputs for a data set, `(x, y)` or `x` alone, in its order."""
-        alone = isinstance(data, np.ndarray)
+        alone = isinstance(data, np.ndarray | Tensor)
         data, pool = as_data((data, np.zeros(len(data), np.int64)) if alone else data), self.open()
         with one_blas_thread():
             return scoring.predict(pool, data, self.progress)
@@ -176,15 +189,16 @@ class Trainer:
     def close(self) -> None:
         """Ends the workers and gives the model and the optimizer arrays of their own again. May be called again."""
         pool, self.pool, self.closed = self.pool, None, True
-        if pool is not None:
-            try:
-                pool.close()
-            finally:
-                pool.replica.select(pool.completed % 2)
-                self.publish(pool)
-                for tensor, own in zip(self.tensors(), self.own):
-                    np.copyto(own, tensor.array)
-                    tensor.array = own
+        if pool is None:
+            return
+        try:
+            pool.close()
+        finally:
+            pool.replica.select(pool.completed % 2)
+            for tensor, own in self.own:
+                np.copyto(own, tensor.array)
+                tensor.array = own
+            self.publish(pool)
 
     def __enter__(self) -> Trainer:
         return self
@@ -196,19 +210,22 @@ class Trainer:
 
     def fit_epoch(self, pool: Pool, data: Data, last_step: int | None) -> dict[str, Any]:
         """The rest of the current epoch, up to `last_step`."""
-        epoch, before, examples, total, divisor = self.epoch, self.steps, 0, 0.0, 0.0
+        epoch, before, batches, completed = self.epoch, self.steps, self.batches, pool.completed
+        examples, total, divisor = 0, 0.0, 0.0
         started = time.perf_counter()
-        bar = Progress(self.progress, f"epoch {epoch + 1}", len(data) - self.batches * self.batch_size)
+        bar = Progress(self.progress, f"epoch {epoch + 1}", len(data) - batches * self.batch_size)
         try:
             for result in pool.run(data, self.steps_of_epoch(len(data), last_step), self.clip_norm):
-                self.steps, self.batches = result.number, self.batches + 1
                 examples += result.examples
                 total, divisor = total + result.loss * result.divisor, divisor + result.divisor
                 bar.advance(result.examples, loss=f"{result.loss:.4f}", workers=self.num_workers)
         finally:
             bar.close()
-        if self.batches * self.batch_size >= len(data):
-            self.epoch, self.batches = epoch + 1, 0
+            # Not what was reported but what was done: after an error these differ.
+            done = pool.completed - completed
+            self.steps, self.batches = before + done, batches + done
+            if self.batches * self.batch_size >= len(data):
+                self.epoch, self.batches = epoch + 1, 0
         seconds = time.perf_counter() - started
         return {
             "epoch": epoch,
@@ -229,34 +246,56 @@ class Trainer:
             options = [{k: v for k, v in group.items() if k != "params"} for group in self.optimizer.param_groups]
             yield Step(number, epoch, order[start : start + self.batch_size], options)
 
-    def tensors(self) -> list[Any]:
-        return [*Module.parameters(self.model), *Module.buffers(self.model)]
-
     def open(self) -> Pool:
         """The pool, which is made at the first call."""
         if self.closed:
             raise RuntimeError("this trainer is closed: make a new one, or stay inside the `with` block")
-        if self.pool is None:
-            layout = make_layout(self.model, self.optimizer, self.shards, self.penalty)
-            work = Work(self.model, self.objective, self.penalty, type(self.optimizer), layout, self.seed)
-            pool = make_pool(self.num_workers, self.address, self.start_timeout)
-            own = [tensor.array for tensor in self.tensors()]
+        if self.pool is not None:
+            if self.settings() != self.opened_as:
+                raise RuntimeError(
+                    "the model's or the optimizer's parameters, or what of them requires grad, have changed while the "
+                    "trainer was open, which its workers cannot see: close it and make a new one"
+                )
+            return self.pool
+        layout = make_layout(self.model, self.optimizer, self.shards, self.penalty)
+        work = Work(self.model, self.objective, self.penalty, type(self.optimizer), layout, self.seed)
+        parameters, buffers = list(Module.parameters(self.model)), list(Module.buffers(self.model))
+        states, steps = self.first_states(layout), self.first_steps()
+        own = [(tensor, tensor.array) for tensor in (*parameters, *buffers)]
+        pool = make_pool(self.num_workers, self.address, self.start_timeout)
+        try:
             pool.open(work)
-            self.own, self.pool = own, pool
-            count = len(layout.parameters)
-            pool.fill(own[:count], self.first_states(), self.first_steps(), own[count:])
-        return self.pool
+            arrays = [array for _, array in own]
+            pool.fill(arrays[: len(parameters)], states, steps, arrays[len(parameters) :])
+        except BaseException:
+            for tensor, array in own:
+                tensor.array = array
+            pool.close()
+            raise
+        self.own, self.pool, self.opened_as = own, pool, self.settings()
+        return pool
 
-    def first_states(self) -> list[list[np.ndarray]]:
+    def settings(self) -> Any:
+        """What workers were told when they were opened, and are not told again."""
+        groups = () if self.optimizer is None else self.optimizer.param_groups
+        held = [(id(p), p.requires_grad) for p in Module.parameters(self.model)]
+        return held, [[id(p) for p in group["params"]] for group in groups]
+
+    def first_states(self, layout: Layout) -> list[list[np.ndarray]]:
         """Each parameter's state arrays, where the optimizer has stepped before."""
-        assert self.pool is not None
         if self.optimizer is None:
             return []
         states: list[list[np.ndarray]] = []
-        for p, spec in zip(Module.parameters(self.model), self.pool.arena.layout.parameters):
+        for p, spec in zip(Module.parameters(self.model), layout.parameters):
             held = self.optimizer.state.get(p, {})
-            names = self.optimizer.state_names(self.optimizer.param_groups[spec.group]) if spec.group >= 0 else ()
-            states.append([held[name] if name in held else np.zeros_like(p.array) for name in names] if held else [])
+            names = self.optimizer.state_names(self.optimizer.param_groups[spec.group]) if held else ()
+            arrays = [np.asarray(held.get(name, np.zeros_like(p.array))) for name in names]
+            for name, array in zip(names, arrays):
+                if array.shape != p.shape:
+                    raise ValueError(
+                        f"the optimizer's {name} of {spec.name}: expected shape {p.shape}, got {array.shape}"
+                    )
+            states.append(arrays)
         return states
 
     def first_steps(self) -> list[int]:
@@ -268,7 +307,8 @@ class Trainer:
         if self.optimizer is None:
             return
         now, layout = pool.arena.halves[pool.completed % 2], pool.arena.layout
-        for i, (p, spec, offset) in enumerate(zip(Module.parameters(self.model), layout.parameters, layout.offsets)):
+        parameters = pool.replica.parameters
+        for i, (p, spec, offset) in enumerate(zip(parameters, layout.parameters, layout.offsets)):
             if spec.group >= 0 and now.steps[i]:
                 names = self.optimizer.state_names(self.optimizer.param_groups[spec.group])
                 arrays = [flat[offset : offset + p.numel()].reshape(p.shape).copy() for flat in now.states[spec.dtype]]

@@ -25,6 +25,7 @@ class Failure:
         self.worker = worker
         self.called_off = isinstance(error, CalledOff)  # no failure of its own: another member's
         self.text = "".join(traceback.format_exception(error))
+        self.message = f"{type(error).__name__}: {error}"
         try:
             self.error: BaseException | None = pickle.loads(pickle.dumps(error))
         except Exception:
@@ -32,7 +33,7 @@ class Failure:
 
     def as_error(self) -> BaseException:
         """The error to raise in the driver, with the worker's traceback as a note."""
-        error = self.error or RuntimeError(self.text.strip().splitlines()[-1])
+        error = self.error or RuntimeError(self.message)
         error.add_note(f"raised in worker {self.worker}:\n{self.text}")
         return error
 

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from pargrad.rules.stacks import NotStackable, matrices
+from pargrad.rules.stacks import NotStackable, contiguous, matrices
 from pargrad.rules.table import rule, sample
 
 
@@ -58,7 +58,7 @@ def linear_of_slices(function, arrays, stacked, settings):
     else:
         y = x @ weight.T
         y += bias
-    return y, lambda g: g @ weight, lambda g: transposed(g) @ x, lambda g: g.sum(axis=1)
+    return y, lambda g: g @ weight, lambda g: transposed(g) @ x, lambda g: contiguous(g).sum(axis=1)
 
 
 @rule(

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from pargrad.rules.stacks import NotStackable, elementwise
+from pargrad.rules.stacks import NotStackable, contiguous, elementwise
 from pargrad.rules.table import integers, rule, sample
 
 
@@ -18,7 +18,7 @@ def as_more_rows(function, arrays, stacked, settings):
     x, target = arrays
     if not all(stacked) or x.ndim != 3:
         raise NotStackable
-    value, vjp, _ = function(x.reshape(-1, x.shape[2]), target.reshape(-1))
+    value, vjp, _ = function(contiguous(x).reshape(-1, x.shape[2]), target.reshape(-1))
     return value.reshape(target.shape), lambda g: vjp(g.reshape(-1)).reshape(x.shape), None
 
 

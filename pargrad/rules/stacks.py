@@ -8,8 +8,8 @@ with the same bits raises NotStackable; it is then done slice by slice.
 import numpy as np
 
 
-class NotStackable(Exception):
-    """This is not done on a stack: do it slice by slice."""
+class NotStackable(BaseException):
+    """This is not done on a stack: do it slice by slice. No Exception, so that a model does not catch it by chance."""
 
 
 def elementwise(function, arrays, stacked, settings):
@@ -30,14 +30,27 @@ def shifted(dim):
 def along(function, arrays, stacked, settings):
     """A reduction or normalization over `dim`: one dimension further on; over all of them, each slice in one row."""
     (x,), dim = arrays, settings.get("dim")
-    # Where a slice is not contiguous, numpy adds it up in the order of its memory, which a stack has not.
-    if x.ndim == 1 or not x.flags.c_contiguous or dim == ():
+    contiguous(x)
+    if x.ndim == 1 or dim == ():
         raise NotStackable
     if dim is None:
         if settings.get("keepdim"):
             raise NotStackable
         return function(x.reshape(len(x), -1), **{**settings, "dim": 1})
     return function(x, **{**settings, "dim": shifted(dim)})
+
+
+def normalized(function, arrays, stacked, settings):
+    """`along`, for a rule whose vjp adds up gradients: they must lie as a slice's do."""
+    value, vjp = along(function, arrays, stacked, settings)
+    return value, lambda g: vjp(contiguous(g))
+
+
+def contiguous(x):
+    """x, whose slices numpy then adds up as it adds up one alone: in the order of memory, which a view may change."""
+    if not x.flags.c_contiguous:
+        raise NotStackable("a sum over memory in another order")
+    return x
 
 
 def reshaped(function, arrays, stacked, settings):
@@ -54,8 +67,6 @@ def permuted(function, arrays, stacked, settings):
 
 def matrices(function, arrays, stacked, settings):
     """Matrix products of slices; numpy multiplies them one by one."""
-    if any(x.ndim - flag < 2 for x, flag in zip(arrays, stacked)) or len({x.ndim for x in arrays}) > 2:
-        raise NotStackable
-    if any(x.ndim - flag > 2 for x, flag in zip(arrays, stacked)):
+    if any(x.ndim - flag != 2 for x, flag in zip(arrays, stacked)):
         raise NotStackable
     return function(*arrays, **settings)
