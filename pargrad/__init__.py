@@ -5,7 +5,7 @@
 
 import numpy as _numpy
 
-from pargrad import nn, operators, optim, random
+from pargrad import nn, operators, optim, random, special
 from pargrad.creation import (
     arange,
     as_tensor,
@@ -55,6 +55,7 @@ __all__ = [
     "random",
     "randperm",
     "set_grad_enabled",
+    "special",
     "tensor",
     "uint8",
     "zeros",

@@ -6,12 +6,13 @@ here is only what torch calls in more than one way (`max(x)`, `x.reshape(2, 3)`,
 
 from __future__ import annotations
 
-from collections import namedtuple
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from pargrad import compositions, reductions
+from pargrad.compositions import position
 from pargrad.rules import RULES
 from pargrad.rules.table import Rule
 from pargrad.tensor import DEFAULT_FLOAT, Tensor, apply, is_grad_enabled
@@ -24,11 +25,19 @@ if TYPE_CHECKING:  # the functions of this module are made from the table below
 # torch's names (and numpy's, most of which torch takes too) for what the rules call x, y, dim and keepdim.
 SYNONYMS = {"input": "x", "other": "y", "exponent": "y", "axis": "dim", "axes": "dims", "keepdims": "keepdim"}
 # Rules that torch has no function for at its top level: other modules call them.
-INTERNAL = {"getitem", "linear", "softmax_cross_entropy", "sigmoid_cross_entropy", "to"}
+SPECIAL_ONLY = {"entr", "erfcx", "i0e", "i1", "i1e", "log_ndtr", "ndtr", "ndtri", "xlog1py", "zeta"}
+SPECIAL_ONLY |= {"gammainc", "gammaincc"} | {name for name in RULES if "bessel" in name}
+INTERNAL = (
+    SPECIAL_ONLY
+    | compositions.INTERNAL
+    | {"div_rounded"}
+    | {"median_of_all", "nanmedian_of_all", "getitem", "linear", "softmax_cross_entropy", "sigmoid_cross_entropy", "to"}
+)
 # Functions of torch's that are no methods of its Tensor.
-NOT_METHODS = {"cat", "concat", "concatenate", "stack"}
+NOT_METHODS = {"trapezoid", "cumulative_trapezoid", "var_mean", "std_mean", "cat", "concat", "concatenate", "stack"}
+NOT_METHODS |= compositions.NOT_METHODS | {"rsub"}
 
-values_and_indices = namedtuple("values_and_indices", ["values", "indices"])
+values_and_indices = reductions.values_and_indices
 
 
 def operator(rule: Rule) -> Callable[..., Any]:
@@ -122,14 +131,6 @@ def clamp(input: Tensor, min: Any = None, max: Any = None) -> Tensor:
     return input
 
 
-def position(name: str, input: Tensor, dim: int) -> int:
-    """A dimension counted from the front, checked."""
-    count = input.ndim or 1  # as torch has it, a number has the dimensions 0 and -1
-    if not -count <= dim < count:
-        raise IndexError(f"{name}: expected a dim from {-count} to {count - 1} for shape {input.shape}, got {dim}")
-    return dim % count
-
-
 def transpose(input: Tensor, dim0: int, dim1: int) -> Tensor:
     """A view with two dimensions swapped."""
     first, second = position("transpose", input, dim0), position("transpose", input, dim1)
@@ -194,11 +195,83 @@ FUNCTIONS.update(
     t=t,
     flatten=flatten,
 )
+# ----- elementwise operators that are called in more than one way -----
+
+
+def scaled(name: str, sign: str = "+") -> Callable[..., Any]:
+    """add and sub with torch's alpha."""
+    plain = FUNCTIONS[name]
+
+    def function(*args: Any, alpha: Any = None, **named: Any) -> Any:
+        if alpha is not None:
+            (input, other), named = arrange(RULES[name], args, named)
+            args = input, other * alpha
+        return plain(*args, **named)
+
+    function.__name__ = function.__qualname__ = name
+    function.__doc__ = f"input {sign} alpha * other"
+    return function
+
+
+def rsub(input: Any, other: Any, *, alpha: Any = 1) -> Tensor:
+    """other - alpha * input"""
+    return FUNCTIONS["sub"](other, input, alpha=alpha)
+
+
+def divided(plain: Callable[..., Any]) -> Callable[..., Any]:
+    def div(input: Any, other: Any, *, rounding_mode: str | None = None) -> Tensor:
+        """input / other; rounding_mode="floor" or "trunc" rounds it, keeps integers, and has the derivative 0."""
+        if rounding_mode is None:
+            return plain(input, other)
+        return apply(RULES["div_rounded"], input, other, rounding_mode=rounding_mode)
+
+    return div
+
+
+def clamp_min(input: Tensor, min: Any) -> Tensor:
+    """Elements below min, a number or a tensor, become min."""
+    return clamp(input, min=min)
+
+
+def clamp_max(input: Tensor, max: Any) -> Tensor:
+    """Elements above max, a number or a tensor, become max."""
+    return clamp(input, max=max)
+
+
+def float_power(input: Any, exponent: Any) -> Tensor:
+    """pow in float64, whatever the arguments are."""
+    base, power = (to(x, np.float64) if isinstance(x, Tensor) else np.float64(x) for x in (input, exponent))
+    return apply(RULES["pow"], base, power)
+
+
+def polygamma(n: int, input: Tensor) -> Tensor:
+    """The n-th derivative of digamma."""
+    return apply(RULES["polygamma"], input, n=n)
+
+
+def allclose(input: Tensor, other: Tensor, rtol: float = 1e-05, atol: float = 1e-08, equal_nan: bool = False) -> bool:
+    """Whether all elements are close, as isclose has it, as a Python bool."""
+    return FUNCTIONS["isclose"](input, other, rtol=rtol, atol=atol, equal_nan=equal_nan).array.all().item()
+
+
+def equal(input: Tensor, other: Tensor) -> bool:
+    """Whether two tensors have one shape and equal elements, as a Python bool."""
+    return np.array_equal(input.array, other.array)
+
+
+FUNCTIONS.update(add=scaled("add"), sub=scaled("sub", "-"), div=divided(FUNCTIONS["div"]), rsub=rsub)
+FUNCTIONS.update(clamp_min=clamp_min, clamp_max=clamp_max, float_power=float_power, polygamma=polygamma)
+FUNCTIONS.update(allclose=allclose, equal=equal)
+
+FUNCTIONS.update(reductions.functions(FUNCTIONS))
+FUNCTIONS.update(compositions.FUNCTIONS)
 # Aliases are assignments.
 ALIASES = {
     "subtract": "sub", "multiply": "mul", "divide": "div", "true_divide": "div", "negative": "neg",
     "absolute": "abs", "clip": "clamp", "concat": "cat", "concatenate": "cat", "not_equal": "ne", "less": "lt",
-    "less_equal": "le", "greater": "gt", "greater_equal": "ge",
+    "less_equal": "le", "greater": "gt", "greater_equal": "ge", "arccos": "acos", "arccosh": "acosh",
+    "arcsin": "asin", "arcsinh": "asinh", "arctan": "atan", "arctan2": "atan2", "arctanh": "atanh", "fix": "trunc",
+    "sgn": "sign", "igamma": "gammainc", "igammac": "gammaincc",
 }  # fmt: skip
 FUNCTIONS.update({alias: FUNCTIONS[name] for alias, name in ALIASES.items()})
 PUBLIC = {name: function for name, function in FUNCTIONS.items() if name not in INTERNAL}
@@ -278,6 +351,7 @@ def iterate(self: Tensor) -> Any:
 BINARY = {
     "add": "add", "sub": "sub", "mul": "mul", "truediv": "div", "floordiv": "floor_divide", "mod": "remainder",
     "pow": "pow", "matmul": "matmul", "and": "bitwise_and", "or": "bitwise_or", "xor": "bitwise_xor",
+    "lshift": "bitwise_left_shift", "rshift": "bitwise_right_shift",
 }  # fmt: skip
 METHODS: dict[str, Any] = {
     **{name: function for name, function in PUBLIC.items() if name not in NOT_METHODS},
@@ -290,6 +364,9 @@ METHODS: dict[str, Any] = {
     **{"__neg__": FUNCTIONS["neg"], "__invert__": FUNCTIONS["bitwise_not"]},
     **{"__abs__": FUNCTIONS["abs"], "__getitem__": getitem, "__setitem__": setitem},
     **{"__iter__": iterate, "view": view, "to": to, "T": property(permute_all), "__pos__": lambda self: self},
+    **{"polygamma": lambda self, n: polygamma(n, self)},
+    **{"unfold": FUNCTIONS["unfold"], "view_as": lambda self, other: view(self, *other.shape)},
+    **compositions.METHODS,
     **{"fill_": fill_, "copy_": fill_, "zero_": lambda self: fill_(self, 0)},
     **{"__contains__": lambda self, element: bool((self == element).any())},
     **{"where": lambda self, condition, other: FUNCTIONS["where"](condition, self, other)},
@@ -304,10 +381,25 @@ for name, method in METHODS.items():
 # ----- numpy's own functions on Tensors -----
 
 # What these give has no derivative, so that no graph is lost.
-CONSTANT = {np.shape, np.ndim, np.size, np.zeros_like, np.ones_like, np.isnan, np.isinf, np.isfinite, np.array_equal}
+CONSTANT = {
+    np.argsort,
+    np.shape,
+    np.ndim,
+    np.size,
+    np.zeros_like,
+    np.ones_like,
+    np.isnan,
+    np.isinf,
+    np.isfinite,
+    np.array_equal,
+}
 
 NUMPY = {function: FUNCTIONS[rule.name] for rule in RULES.values() for function in rule.numpy}
 NUMPY |= {np.reshape: FUNCTIONS["reshape"], np.transpose: permute_all, np.expand_dims: FUNCTIONS["unsqueeze"]}
+NUMPY |= compositions.NUMPY
+NUMPY |= reductions.NUMPY
+NUMPY |= {np.float_power: float_power, np.ldexp: FUNCTIONS["ldexp"], np.rint: FUNCTIONS["round"]}
+NUMPY |= {function: operator(RULES["polygamma"]) for function in RULES["polygamma"].numpy}
 NUMPY |= {np.swapaxes: lambda a, axis1, axis2: transpose(a, axis1, axis2)}
 NUMPY |= {np.broadcast_to: lambda input, shape: apply(RULES["expand"], input, size=tuple(shape))}
 NUMPY |= {

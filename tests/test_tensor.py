@@ -972,7 +972,7 @@ ERRORS = [
     (lambda: pg.add(pg.ones(3), None), TypeError, ["got NoneType", "write pargrad.tensor(...)"]),
     (lambda: pg.add(pg.ones(3)), TypeError, ["add() lacks its argument 'y'"]),
     (lambda: pg.add(1, 2, 3), TypeError, ["add() got 3 arguments, expected at most 2: x, y"]),
-    (lambda: pg.add(pg.ones(3), 1, alpha=2), TypeError, ["add() got an unknown argument 'alpha'", "takes x, y"]),
+    (lambda: pg.add(pg.ones(3), 1, beta=2), TypeError, ["add() got an unknown argument 'beta'", "takes x, y"]),
     (lambda: pg.ones(3).sum(dims=0), TypeError, ["sum() got an unknown argument 'dims'", "x, dim, keepdim"]),
     (lambda: pg.ones(3).sum(0, axis=0), TypeError, ["'dim' both by position and by name"]),
     (lambda: pg.ones(3).max(dims=0), TypeError, ["dims"]),
@@ -1066,9 +1066,9 @@ def test_numpy_comparisons_are_tensors_outside_the_graph():
 
 
 UNSUPPORTED = [
-    lambda t: np.sin(t),
-    lambda t: np.arctan2(1.0, t),
-    lambda t: np.cumsum(t),
+    lambda t: np.cbrt(t),
+    lambda t: np.divmod(1.0, t),
+    lambda t: np.median(t),
     lambda t: np.dot(t, t),
     lambda t: np.add.reduce(t),
     lambda t: np.multiply.outer(t, np.ones(2)),

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from pargrad import operators, random
+from pargrad.compositions import one_hot as one_hot
 from pargrad.rules import RULES
 from pargrad.rules.losses import at_class
 from pargrad.rules.stacks import NotStackable

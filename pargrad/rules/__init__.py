@@ -1,6 +1,6 @@
 """The derivatives: pure numpy, one function an operator, no knowledge of Tensor."""
 
-from pargrad.rules import elementwise, linear, losses, reductions, shapes
+from pargrad.rules import elementwise, indexing, linear, losses, reductions, shapes, sorting, special
 from pargrad.rules.table import RULES, Rule, Sample, boolean, integers, rule, sample
 
 __all__ = [
@@ -9,6 +9,7 @@ __all__ = [
     "Sample",
     "boolean",
     "elementwise",
+    "indexing",
     "integers",
     "linear",
     "losses",
@@ -16,4 +17,6 @@ __all__ = [
     "rule",
     "sample",
     "shapes",
+    "sorting",
+    "special",
 ]

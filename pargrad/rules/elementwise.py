@@ -4,6 +4,8 @@ At a kink the subgradient is torch's: relu and abs have 0 at 0, clamp passes the
 arguments of maximum and minimum take half each, and 0 ** 0 is flat.
 """
 
+import math
+
 import numpy as np
 
 from pargrad.rules import table
@@ -42,7 +44,7 @@ def div(x, y):
     return x / y, lambda g: g / y, lambda g: -g * (x / y / y)  # y * y would overflow first
 
 
-@rule(*(one._replace(domain=(0.5, 2.0)) for one in BINARY), numpy=(np.power, np.float_power))
+@rule(*(one._replace(domain=(0.5, 2.0)) for one in BINARY), numpy=np.power)
 def pow(x, y):
     z = x**y
 
@@ -125,6 +127,398 @@ def relu(x):
 @rule(*UNARY, numpy=(np.abs, np.absolute))
 def abs(x):
     return np.abs(x), lambda g: g * np.sign(x)
+
+
+# ----- arithmetic of two and three -----
+
+
+def dtyped(*values):
+    """Literals as arrays of the others' dtype, for functions of a literal alone: numpy's would be float64."""
+    dtype = next(x.dtype for x in values if not isinstance(x, int | float))
+    return tuple(np.asarray(x, dtype) if isinstance(x, int | float) else x for x in values)
+
+
+NONZERO = tuple(one._replace(domain=(0.5, 3.0)) for one in BINARY)
+TERNARY = (
+    sample((2, 3), (2, 3), (2, 3), domain=(0.5, 2.0)),
+    sample((4, 1, 3), (2, 1), (3,), domain=(0.5, 2.0)),
+    sample((), (2,), (), domain=(0.5, 2.0)),
+)
+
+
+@rule(*TERNARY, sample((2,), (2,), (2,), value=-0.5))
+def addcmul(x, tensor1, tensor2, *, value=1):
+    return (
+        x + value * tensor1 * tensor2,
+        lambda g: g,
+        lambda g: g * (value * tensor2),
+        lambda g: g * (value * tensor1),
+    )
+
+
+@rule(*TERNARY, sample((2,), (2,), (2,), domain=(0.5, 2.0), value=-0.5), dtype="floating")
+def addcdiv(x, tensor1, tensor2, *, value=1):
+    return (
+        x + value * (tensor1 / tensor2),
+        lambda g: g,
+        lambda g: g * (value / tensor2),
+        lambda g: -g * (value * (tensor1 / tensor2 / tensor2)),
+    )
+
+
+@rule(*TERNARY, sample((2, 3), (3,), (2, 1), domain=(0.1, 0.9)), dtype="floating")
+def lerp(x, end, weight):
+    """From x, where weight is 0, to end, where it is 1; both are met exactly. weight is a tensor or a number."""
+    step = end - x
+    z = np.where(np.abs(weight) < 0.5, x + weight * step, end - step * (1 - weight))
+    return z, lambda g: g * (1 - weight), lambda g: g * weight, lambda g: g * (end - x)
+
+
+@rule(*NONZERO, sample((3,), (3,), domain=(-3.0, -0.5)), numpy=np.fmod)
+def fmod(x, y):
+    return np.fmod(x, y), lambda g: g, lambda g: -g * np.trunc(x / y)
+
+
+@rule(
+    *(
+        one._replace(settings={"rounding_mode": mode})
+        for one in (*NONZERO, sample((3,), (3,), domain=(-3.0, -0.5)))
+        for mode in ("floor", "trunc")
+    )
+)
+def div_rounded(x, y, *, rounding_mode="floor"):
+    """div with a rounding_mode: the quotient as an integer, in the dtype of the arguments."""
+    x, y = dtyped(x, y)
+    if rounding_mode == "floor":
+        z = np.floor_divide(x, y)
+    elif rounding_mode != "trunc":
+        raise ValueError(f"rounding_mode is None, 'trunc' or 'floor', got {rounding_mode!r}")
+    elif x.dtype.kind in "biu":  # exact, where a quotient of floats is not
+        z = np.floor_divide(x, y)
+        z = z + np.logical_and(z < 0, z * y != x)
+    else:
+        z = np.trunc(x / y)
+    return z, lambda g: np.zeros_like(g), lambda g: np.zeros_like(g)
+
+
+@rule(*BINARY, dtype="float", numpy=np.arctan2)
+def atan2(x, y):
+    """The angle of the point (y, x); its derivative at (0, 0) is 0."""
+
+    def over_square(z):  # z / (x * x + y * y), which would overflow
+        length = np.hypot(x, y)
+        length = np.where(length == 0, 1, length)
+        return z / length / length
+
+    return np.arctan2(x, y), lambda g: g * over_square(y), lambda g: -g * over_square(x)
+
+
+@rule(*BINARY, dtype="floating", numpy=np.hypot)
+def hypot(x, y):
+    z = np.hypot(x, y)
+    return z, lambda g: g * (x / z), lambda g: g * (y / z)
+
+
+@rule(*BINARY, dtype="float", numpy=np.copysign)
+def copysign(x, y):
+    """The size of x with the sign of y, that of -0.0 too; its derivative is 0 where x is 0."""
+    z = np.copysign(x, y)
+    return z, lambda g: g * np.where(x == 0, 0, z / np.where(x == 0, 1, x)), lambda g: np.zeros_like(g)
+
+
+@rule(*BINARY, dtype="floating", numpy=np.nextafter)
+def nextafter(x, y):
+    return np.nextafter(x, y), lambda g: np.where(x == y, 0, g), lambda g: np.zeros_like(g)
+
+
+@rule(*BINARY, dtype="float", numpy=np.logaddexp)
+def logaddexp(x, y):
+    return (
+        np.logaddexp(x, y),
+        lambda g: g * np.exp(-np.logaddexp(0, y - x)),
+        lambda g: g * np.exp(-np.logaddexp(0, x - y)),
+    )
+
+
+@rule(*BINARY, dtype="float", numpy=np.logaddexp2)
+def logaddexp2(x, y):
+    return (
+        np.logaddexp2(x, y),
+        lambda g: g * np.exp2(-np.logaddexp2(0, y - x)),
+        lambda g: g * np.exp2(-np.logaddexp2(0, x - y)),
+    )
+
+
+@rule(*BINARY, dtype="float")
+def ldexp(x, y):
+    """x * 2 ** y, for a y of any dtype."""
+    x, y = dtyped(x, y)
+    power = np.exp2(y)
+    return x * power, lambda g: g * power, lambda g: g * (x * power * LN2)
+
+
+@rule(*(one._replace(domain=(0.1, 3.0)) for one in BINARY), dtype="float")
+def xlogy(x, y):
+    """x * log(y), which is 0 where x is 0 and y is not nan."""
+    x, y = dtyped(x, y)
+    nothing = np.logical_and(x == 0, np.logical_not(np.isnan(y)))
+    z = np.where(nothing, 0, x * np.log(np.where(nothing, 1, y)))
+
+    def vjp_x(g):
+        outside = np.logical_and(x == 0, y <= 0)
+        return g * np.where(outside, 0, np.log(np.where(outside, 1, y)))
+
+    return z, vjp_x, lambda g: g * (x / y)
+
+
+@rule(*(one._replace(domain=(-0.5, 3.0)) for one in BINARY), dtype="float")
+def xlog1py(x, y):
+    """x * log(1 + y), which is 0 where x is 0 and y is not nan."""
+    x, y = dtyped(x, y)
+    nothing = np.logical_and(x == 0, np.logical_not(np.isnan(y)))
+    z = np.where(nothing, 0, x * np.log1p(np.where(nothing, 0, y)))
+
+    def vjp_x(g):
+        outside = np.logical_and(x == 0, y <= -1)
+        return g * np.where(outside, 0, np.log1p(np.where(outside, 0, y)))
+
+    return z, vjp_x, lambda g: g * (x / (1 + y))
+
+
+@rule(*BINARY, numpy=np.heaviside, differentiable=False)
+def heaviside(x, values):
+    """0 where x is negative, 1 where it is positive, `values` where it is 0. torch has no derivative of it either."""
+    x, values = dtyped(x, values)
+    return np.where(x == 0, values, x > 0)
+
+
+@rule(*BINARY, numpy=np.fmax)
+def fmax(x, y):
+    """The greater of two, or the one that is not nan; of equal ones the first takes the gradient."""
+
+    def first():
+        return np.logical_or(x >= y, np.isnan(y))
+
+    return np.fmax(x, y), lambda g: np.where(first(), g, 0), lambda g: np.where(first(), 0, g)
+
+
+@rule(*BINARY, numpy=np.fmin)
+def fmin(x, y):
+    """The smaller of two, or the one that is not nan; of equal ones the first takes the gradient."""
+
+    def first():
+        return np.logical_or(x <= y, np.isnan(y))
+
+    return np.fmin(x, y), lambda g: np.where(first(), g, 0), lambda g: np.where(first(), 0, g)
+
+
+# ----- exponentials and logarithms -----
+
+LN2, LN10 = math.log(2), math.log(10)
+
+
+@rule(*UNARY, dtype="float", numpy=np.exp2)
+def exp2(x):
+    y = np.exp2(x)
+    return y, lambda g: g * (y * LN2)
+
+
+@rule(*UNARY, dtype="float", numpy=np.expm1)
+def expm1(x):
+    y = np.expm1(x)
+    return y, lambda g: g * (y + 1)
+
+
+@rule(*POSITIVE, dtype="float", numpy=np.log2)
+def log2(x):
+    return np.log2(x), lambda g: g / (x * LN2)
+
+
+@rule(*POSITIVE, dtype="float", numpy=np.log10)
+def log10(x):
+    return np.log10(x), lambda g: g / (x * LN10)
+
+
+@rule(*(one._replace(domain=(-0.8, 3.0)) for one in UNARY), dtype="float", numpy=np.log1p)
+def log1p(x):
+    return np.log1p(x), lambda g: g / (1 + x)
+
+
+INSIDE = tuple(one._replace(domain=(-0.9, 0.9)) for one in UNARY)
+PROBABILITY = tuple(one._replace(domain=(0.1, 0.9)) for one in UNARY)
+
+
+@rule(*PROBABILITY, sample((6,), domain=(0.0, 1.0), eps=0.25), dtype="float")
+def logit(x, *, eps=None):
+    """log(x / (1 - x)), of x clamped to [eps, 1 - eps] where eps is given; the derivative is 0 outside of it."""
+    z = x if eps is None else np.clip(x, eps, 1 - eps)
+
+    def vjp(g):
+        low, other = (0, np.nan) if eps is None else (eps, 0)
+        outside = np.logical_or(x < low, x > 1 - low)
+        return g * np.where(outside, other, 1 / np.where(outside, 1, x * (1 - x)))
+
+    return np.log(z / (1 - z)), vjp
+
+
+@rule(*POSITIVE, dtype="float", numpy=np.reciprocal)
+def reciprocal(x):
+    y = 1 / x
+    return y, lambda g: -g * (y * y)
+
+
+@rule(*POSITIVE, dtype="float")
+def rsqrt(x):
+    y = 1 / np.sqrt(x)
+    return y, lambda g: g * (-0.5 * y * y * y)
+
+
+# ----- trigonometry -----
+
+
+@rule(*UNARY, dtype="float", numpy=np.sin)
+def sin(x):
+    return np.sin(x), lambda g: g * np.cos(x)
+
+
+@rule(*UNARY, dtype="float", numpy=np.cos)
+def cos(x):
+    return np.cos(x), lambda g: -g * np.sin(x)
+
+
+@rule(*(one._replace(domain=(-1.2, 1.2)) for one in UNARY), dtype="float", numpy=np.tan)
+def tan(x):
+    y = np.tan(x)
+    return y, lambda g: g * (1 + y * y)
+
+
+@rule(*INSIDE, dtype="float", numpy=np.arcsin)
+def asin(x):
+    return np.arcsin(x), lambda g: g / np.sqrt((1 - x) * (1 + x))
+
+
+@rule(*INSIDE, dtype="float", numpy=np.arccos)
+def acos(x):
+    return np.arccos(x), lambda g: -g / np.sqrt((1 - x) * (1 + x))
+
+
+@rule(*UNARY, dtype="float", numpy=np.arctan)
+def atan(x):
+    return np.arctan(x), lambda g: g / (1 + x * x)
+
+
+@rule(*UNARY, dtype="float", numpy=np.sinh)
+def sinh(x):
+    return np.sinh(x), lambda g: g * np.cosh(x)
+
+
+@rule(*UNARY, dtype="float", numpy=np.cosh)
+def cosh(x):
+    return np.cosh(x), lambda g: g * np.sinh(x)
+
+
+@rule(*UNARY, dtype="float", numpy=np.arcsinh)
+def asinh(x):
+    return np.arcsinh(x), lambda g: g / np.hypot(x, 1)
+
+
+@rule(*(one._replace(domain=(1.2, 3.0)) for one in UNARY), dtype="float", numpy=np.arccosh)
+def acosh(x):
+    return np.arccosh(x), lambda g: g / np.sqrt((x - 1) * (x + 1))
+
+
+@rule(*INSIDE, dtype="float", numpy=np.arctanh)
+def atanh(x):
+    return np.arctanh(x), lambda g: g / ((1 - x) * (1 + x))
+
+
+@rule(*UNARY, sample((5,), domain=(-0.2, 0.2)), dtype="float", numpy=np.sinc)
+def sinc(x):
+    """sin(pi x) / (pi x), 1 at 0. Its derivative near 0 is a series: torch's quotient loses its digits there."""
+
+    def vjp(g):
+        near = np.abs(x) < 0.1
+        far = np.where(near, 1, x)
+        t = np.where(near, x, 0) * math.pi
+        s = t * t
+        series = t * (-1 / 3 + s * (1 / 30 + s * (-1 / 840 + s * (1 / 45360 - s / 3991680))))
+        return g * np.where(near, math.pi * series, (np.cos(math.pi * far) - np.sinc(far)) / far)
+
+    return np.sinc(x), vjp
+
+
+@rule(*UNARY, dtype="float", numpy=(np.deg2rad, np.radians))
+def deg2rad(x):
+    return np.deg2rad(x), lambda g: g * (math.pi / 180)
+
+
+@rule(*UNARY, dtype="float", numpy=(np.rad2deg, np.degrees))
+def rad2deg(x):
+    return np.rad2deg(x), lambda g: g * (180 / math.pi)
+
+
+# ----- rounding and signs: flat, with the derivative 0 everywhere, as torch has it -----
+
+
+def whole(function, x):
+    """Integers are rounded already, and stay integers."""
+    return function(x) if x.dtype.kind in "fc" else np.positive(x)
+
+
+@rule(*UNARY, numpy=np.floor)
+def floor(x):
+    return whole(np.floor, x), lambda g: np.zeros_like(g)
+
+
+@rule(*UNARY, numpy=np.ceil)
+def ceil(x):
+    return whole(np.ceil, x), lambda g: np.zeros_like(g)
+
+
+@rule(*UNARY, numpy=(np.trunc, np.fix))
+def trunc(x):
+    return whole(np.trunc, x), lambda g: np.zeros_like(g)
+
+
+@rule(*UNARY, sample((4,), decimals=1), sample((4,), domain=(-99.0, 99.0), decimals=-1), numpy=(np.round, np.around))
+def round(x, *, decimals=0):
+    """To the nearest, of two equally near to the even one; to that many decimals, or tens where negative."""
+    if x.dtype.kind in "iu":
+        z = np.positive(x)
+    elif decimals < 0:
+        scale = 10.0**-decimals
+        z = np.rint(x / scale) * scale
+    else:
+        z = np.rint(x * 10.0**decimals) / 10.0**decimals if decimals else np.rint(x)
+    return z, lambda g: np.zeros_like(g)
+
+
+@rule(*UNARY, dtype="floating")
+def frac(x):
+    return x - np.trunc(x), lambda g: g
+
+
+@rule(*UNARY, numpy=np.sign)
+def sign(x):
+    """-1, 0 or 1; of nan, nan, as numpy has it: torch gives 0, which hides it."""
+    return x.copy() if x.dtype.kind == "b" else np.sign(x), lambda g: np.zeros_like(g)
+
+
+@rule(*UNARY, numpy=np.signbit, differentiable=False)
+def signbit(x):
+    return np.signbit(x)
+
+
+@rule(*UNARY, numpy=np.positive)
+def positive(x):
+    return np.positive(x), lambda g: g
+
+
+@rule(*UNARY, sample((3,), nan=1.0, posinf=2.0, neginf=-2.0), numpy=np.nan_to_num)
+def nan_to_num(x, *, nan=0.0, posinf=None, neginf=None):
+    """nan, inf and -inf replaced, by default by 0 and the dtype's largest and smallest; they get no gradient."""
+    z = np.nan_to_num(x, nan=nan, posinf=posinf, neginf=neginf)
+    return z, lambda g: np.where(np.isfinite(x), g, 0)
 
 
 # ----- choices -----
@@ -220,3 +614,67 @@ def bitwise_xor(x, y):
 @rule(sample(boolean(2, 3)), sample(integers(8, 3)), numpy=(np.bitwise_not, np.invert), differentiable=False)
 def bitwise_not(x):
     return np.bitwise_not(x)
+
+
+SHIFTS = (sample(integers(8, 2, 3), integers(5, 3)), sample(integers(8), integers(5)))
+
+
+@rule(*SHIFTS, numpy=np.left_shift, differentiable=False)
+def bitwise_left_shift(x, y):
+    return np.left_shift(x, y)
+
+
+@rule(*SHIFTS, numpy=np.right_shift, differentiable=False)
+def bitwise_right_shift(x, y):
+    return np.right_shift(x, y)
+
+
+@rule(*MASKS, *BINARY, numpy=np.logical_and, differentiable=False)
+def logical_and(x, y):
+    return np.logical_and(x, y)
+
+
+@rule(*MASKS, *BINARY, numpy=np.logical_or, differentiable=False)
+def logical_or(x, y):
+    return np.logical_or(x, y)
+
+
+@rule(*MASKS, *BINARY, numpy=np.logical_xor, differentiable=False)
+def logical_xor(x, y):
+    return np.logical_xor(x, y)
+
+
+@rule(sample(boolean(2, 3)), sample(integers(3, 5)), *UNARY, numpy=np.logical_not, differentiable=False)
+def logical_not(x):
+    return np.logical_not(x)
+
+
+@rule(*UNARY, sample(integers(3, 5)), numpy=np.isnan, differentiable=False)
+def isnan(x):
+    return np.isnan(x)
+
+
+@rule(*UNARY, sample(integers(3, 5)), numpy=np.isinf, differentiable=False)
+def isinf(x):
+    return np.isinf(x)
+
+
+@rule(*UNARY, sample(integers(3, 5)), numpy=np.isfinite, differentiable=False)
+def isfinite(x):
+    return np.isfinite(x)
+
+
+@rule(*UNARY, numpy=np.isposinf, differentiable=False)
+def isposinf(x):
+    return x == np.inf
+
+
+@rule(*UNARY, numpy=np.isneginf, differentiable=False)
+def isneginf(x):
+    return x == -np.inf
+
+
+@rule(*BINARY, sample((9,), (9,), atol=1.0, rtol=0.5, equal_nan=True), numpy=np.isclose, differentiable=False)
+def isclose(x, y, *, rtol=1e-05, atol=1e-08, equal_nan=False):
+    """|x - y| <= atol + rtol |y|, and equal infinities are close."""
+    return np.isclose(x, y, rtol=rtol, atol=atol, equal_nan=equal_nan)

@@ -1,10 +1,11 @@
-"""Operators that move elements without changing them: shapes, joins, indexing."""
+"""Operators that move elements without changing them: shapes and joins."""
 
 from itertools import pairwise
 
 import numpy as np
 
-from pargrad.rules.stacks import elementwise, permuted, reshaped
+from pargrad.rules.indexing import scattered
+from pargrad.rules.stacks import NotStackable, elementwise, permuted, reshaped, shifted
 from pargrad.rules.table import rule, sample
 
 
@@ -52,13 +53,36 @@ def squeeze(x, *, dim=None):
     return np.squeeze(x, axes), lambda g: g.reshape(old)
 
 
-@rule(sample((2, 3), dim=1), sample((2, 3), dim=-1), sample((), dim=0), dtype="as is", view=True)
+@rule(
+    sample((2, 3), dim=1),
+    sample((2, 3), dim=-1),
+    sample((), dim=0),
+    dtype="as is",
+    view=True,
+    stack=lambda function, arrays, stacked, settings: function(*arrays, dim=shifted(settings["dim"])),
+)
 def unsqueeze(x, *, dim):
     old = x.shape
     return np.expand_dims(x, dim), lambda g: g.reshape(old)
 
 
-@rule(sample((2, 1), size=(3, 2, 4)), sample((1, 3), size=(2, -1)), sample((), size=(2,)), dtype="as is", view=True)
+def expanded(function, arrays, stacked, settings):
+    """On a stack: the leading axis before the new dimensions."""
+    (x,), size = arrays, settings["size"]
+    new = len(size) - (x.ndim - 1)
+    if new < 0 or -1 in size[:new]:
+        raise NotStackable
+    return function(x.reshape(len(x), *(1,) * new, *x.shape[1:]), size=(len(x), *size))
+
+
+@rule(
+    sample((2, 1), size=(3, 2, 4)),
+    sample((1, 3), size=(2, -1)),
+    sample((), size=(2,)),
+    dtype="as is",
+    view=True,
+    stack=expanded,
+)
 def expand(x, *, size):
     # -1 keeps a dimension; what was broadcast is summed where every broadcast is, in the engine.
     new = len(size) - x.ndim
@@ -66,42 +90,6 @@ def expand(x, *, size):
         raise ValueError(f"-1 keeps a dimension that is there, and the first {new} are new: give their sizes")
     kept = (None,) * new + x.shape
     return np.broadcast_to(x, [old if new == -1 else new for new, old in zip(size, kept)]), lambda g: g
-
-
-def is_basic(index):
-    """Whether an index is made of slices, integers, None and ... alone, so that it names each element at most once."""
-    parts = index if isinstance(index, tuple) else (index,)
-    return all(
-        part is None or part is Ellipsis or (isinstance(part, slice | int | np.integer) and not isinstance(part, bool))
-        for part in parts
-    )
-
-
-@rule(
-    sample((4, 3), index=(slice(None, None, 2), -1)),
-    sample((4, 3), index=(None, Ellipsis, 1)),
-    sample((4, 3), index=np.array([0, 2, 2, -1])),
-    sample((4, 3), index=(np.array([[0], [0]]), np.array([1, 1]))),
-    sample((4,), index=np.array([True, False, True, True])),
-    sample((2, 3), index=1),
-    dtype="as is",
-    view=True,
-)
-def getitem(x, *, index):
-    shape = x.shape
-
-    def vjp(g):
-        out = np.zeros(shape, g.dtype)
-        if is_basic(index):
-            out[index] = g
-        else:
-            np.add.at(out, index, g)  # an element named twice is given both gradients
-        return out
-
-    y = x[index]
-    if not isinstance(y, np.ndarray):
-        y = x[(*index, ...) if isinstance(index, tuple) else (index, ...)]  # one element is a view, too, as in torch
-    return y, vjp
 
 
 @rule(sample((2, 3)), sample(()), dtype="as is", stack=elementwise)
@@ -113,3 +101,198 @@ def clone(x):
 def to(x, *, dtype):
     # The engine casts every gradient to the dtype of the input it belongs to.
     return x.astype(dtype, copy=False), lambda g: g
+
+
+# ----- elements in another order, or at other places -----
+
+
+def dims_shifted(function, arrays, stacked, settings):
+    """On a stack: every dim one further on."""
+    (x,) = arrays
+    named = {name: value for name, value in settings.items() if name in ("dims", "dim1", "dim2", "dimension")}
+    if x.ndim == 1 or None in named.values():
+        raise NotStackable
+    return function(x, **{**settings, **{name: shifted(value) for name, value in named.items()}})
+
+
+def axes_of(dims, count):
+    """Dims counted from the front; one that is not there, or there twice, is an error."""
+    for dim in dims:
+        if not -max(count, 1) <= dim < max(count, 1):
+            raise IndexError(f"expected a dim from {-max(count, 1)} to {max(count, 1) - 1}, got {dim}")
+    axes = tuple(dim % max(count, 1) for dim in dims)
+    if len(set(axes)) < len(axes):
+        raise ValueError(f"expected each dim once, got {dims}")
+    return axes if count else ()
+
+
+@rule(
+    sample((2, 3, 4), dims=(0, -1)),
+    sample((2, 3), dims=(1,)),
+    sample((2, 3), dims=()),
+    sample((), dims=(0,)),
+    dtype="as is",
+    stack=dims_shifted,
+)
+def flip(x, *, dims):
+    axes = axes_of((dims,) if isinstance(dims, int) else dims, x.ndim)
+    return np.copy(np.flip(x, axes), order="C"), lambda g: np.flip(g, axes)
+
+
+@rule(
+    sample((2, 3, 4), shifts=(1, -2), dims=(0, -1)),
+    sample((2, 3), shifts=4, dims=1),
+    sample((2, 3), shifts=2),
+    sample((3, 2), shifts=(1, 1), dims=(0, 0)),
+    sample((), shifts=1),
+    dtype="as is",
+    stack=lambda function, arrays, stacked, settings: dims_shifted(
+        function, arrays, stacked, {"dims": None} | settings
+    ),
+)
+def roll(x, *, shifts, dims=None):
+    """torch's `roll`: elements move along dims (of all as one row where none are named), from the end to the start."""
+    dims = None if dims is None or dims == () else dims
+    by = shifts if isinstance(shifts, tuple) else (shifts,)
+    if len(by) != (1 if dims is None or isinstance(dims, int) else len(dims)):
+        raise ValueError(f"expected as many shifts as dims, got shifts {shifts} and dims {dims}")
+    if dims is not None and not x.ndim:
+        raise IndexError(f"a number has no dim {dims}")
+    back = tuple(-n for n in by)
+    if dims is None:
+        by, back = by[0], back[0]
+    return np.roll(x, by, dims), lambda g: np.roll(g, back, dims)
+
+
+def check_matrices(x):
+    if x.ndim < 2:
+        raise ValueError(f"expected matrices, of at least 2 dimensions, got shape {x.shape}")
+
+
+def triangles(function, arrays, stacked, settings):
+    """On a stack as it stands, since only the last two dimensions count."""
+    (x,) = arrays
+    check_matrices(x[0] if len(x) else x)
+    return function(x, **settings)
+
+
+@rule(sample((3, 4)), sample((2, 3, 3), diagonal=-1), sample((2, 4), diagonal=1), dtype="as is", stack=triangles)
+def tril(x, *, diagonal=0):
+    check_matrices(x)
+    return np.tril(x, diagonal), lambda g: np.tril(g, diagonal)
+
+
+@rule(sample((3, 4)), sample((2, 3, 3), diagonal=-1), sample((2, 4), diagonal=1), dtype="as is", stack=triangles)
+def triu(x, *, diagonal=0):
+    check_matrices(x)
+    return np.triu(x, diagonal), lambda g: np.triu(g, diagonal)
+
+
+def writable_as(view, x):
+    """numpy's views that are read-only whatever they look at, as writable as that."""
+    if isinstance(view, np.ndarray) and x.flags.writeable:
+        view.flags.writeable = True
+    return view
+
+
+def diagonal_index(rows, columns, offset):
+    """numpy's index for a diagonal of the last two dimensions."""
+    count = max(min(rows + min(offset, 0), columns - max(offset, 0)), 0)
+    steps = np.arange(count)
+    return (Ellipsis, steps - min(offset, 0), steps + max(offset, 0))
+
+
+@rule(
+    sample((3, 4)),
+    sample((3, 4), offset=1),
+    sample((3, 2, 4), offset=-1, dim1=-1, dim2=0),
+    sample((2, 3), offset=5),
+    dtype="as is",
+    view=True,
+    stack=lambda function, arrays, stacked, settings: dims_shifted(
+        function, arrays, stacked, {"dim1": 0, "dim2": 1} | settings
+    ),
+)
+def diagonal(x, *, offset=0, dim1=0, dim2=1):
+    dims = axes_of((dim1, dim2), x.ndim)
+    y = writable_as(np.diagonal(x, offset, *dims), x)
+    others = [size for axis, size in enumerate(x.shape) if axis not in dims]
+    shape = (*others, x.shape[dims[0]], x.shape[dims[1]])
+
+    def vjp(g):
+        out = scattered(g, diagonal_index(shape[-2], shape[-1], offset), shape, once=True)
+        return np.moveaxis(out, (-2, -1), dims)
+
+    return y, vjp
+
+
+@rule(
+    sample((3,)),
+    sample((2, 3), offset=1),
+    sample((2, 3), offset=-2, dim1=0, dim2=-1),
+    sample((2, 3), dim1=1, dim2=0),
+    dtype="as is",
+)
+def diag_embed(x, *, offset=0, dim1=-2, dim2=-1):
+    dims = axes_of((dim1, dim2), x.ndim + 1)
+    size = x.shape[-1] + abs(offset)
+    out = scattered(x, diagonal_index(size, size, offset), (*x.shape[:-1], size, size), once=True)
+    return np.moveaxis(out, (-2, -1), dims), lambda g: np.diagonal(g, offset, *dims)
+
+
+@rule(
+    sample((2, 3), repeats=(2, 3)),
+    sample((3,), repeats=(2, 1, 2)),
+    sample((2, 1), repeats=(0, 2)),
+    sample((), repeats=(2,)),
+    sample((), repeats=()),
+    dtype="as is",
+)
+def repeat(x, *, repeats):
+    if len(repeats) < x.ndim:
+        raise ValueError(f"expected a number of repeats for each dimension of shape {x.shape}, got {repeats}")
+    if any(count < 0 for count in repeats):
+        raise ValueError(f"expected repeats of 0 or more, got {repeats}")
+    shape = x.shape
+    sizes = (1,) * (len(repeats) - x.ndim) + x.shape
+    split = tuple(n for pair in zip(repeats, sizes) for n in pair)
+    even = tuple(range(0, len(split), 2))
+    return np.tile(x, repeats), lambda g: g.reshape(split).sum(axis=even).reshape(shape)
+
+
+@rule(
+    sample((5,), dimension=0, size=3, step=1),
+    sample((2, 7, 3), dimension=-2, size=3, step=2),
+    sample((2, 5), dimension=1, size=2, step=3),
+    sample((2, 5), dimension=1, size=0, step=2),
+    sample((), dimension=0, size=1, step=1),
+    dtype="as is",
+    view=True,
+    stack=dims_shifted,
+)
+def unfold(x, *, dimension, size, step):
+    """torch's `Tensor.unfold`: a view of windows along a dimension, as the last one.
+
+    Windows that overlap are read-only, where torch writes an element several times, with undefined results.
+    """
+    shape = x.shape
+    line = shape or (1,)
+    if not -len(line) <= dimension < len(line):
+        raise IndexError(f"expected a dimension from {-len(line)} to {len(line) - 1}, got {dimension}")
+    axis = dimension % len(line)
+    if not 0 <= size <= line[axis]:
+        raise ValueError(f"expected a size from 0 to {line[axis]}, the length of dimension {dimension}, got {size}")
+    if step < 1:
+        raise ValueError(f"expected a step of 1 or more, got {step}")
+    if not shape:
+        return x.reshape(line)[:size], lambda g: g.sum()
+    before = (slice(None),) * axis
+    windows = np.lib.stride_tricks.sliding_window_view(x, size, axis, writeable=size <= step)
+    y = windows[(*before, slice(None, None, step))]
+    count = y.shape[axis]
+
+    def vjp(g):
+        index = step * np.arange(count)[:, None] + np.arange(size)
+        return scattered(np.moveaxis(g, -1, axis + 1), (*before, index), shape)
+
+    return y, vjp
