@@ -317,6 +317,10 @@ def join_ray(address: str, cores: int) -> None:
         options |= {"num_cpus": cores, "include_dashboard": False, "object_store_memory": OBJECT_STORE}
     try:
         ray.init(**options)
+    except SystemExit:
+        if callable(before):
+            before(signal.SIGTERM, None)  # Ray's handler took the signal that was the program's
+        raise
     except ConnectionError as error:
         raise ResourcesError(
             f"no Ray cluster at address {address!r}: {error}. Write address='local', or start one with "
