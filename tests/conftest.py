@@ -4,12 +4,16 @@ import gc
 import importlib.util
 import os
 import secrets
+import signal
 from pathlib import Path
 
 import pytest
 
 # Before anything imports ray, which reads these once: no token in the user's home, nothing sent anywhere.
 os.environ.update(RAY_AUTH_MODE="token", RAY_AUTH_TOKEN=secrets.token_hex(32), RAY_USAGE_STATS_ENABLED="0")
+
+# A shell that starts the tests in the background has them ignore Ctrl-C, and what they start too.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 HAS_TORCH = importlib.util.find_spec("torch") is not None
 WITH_TORCH = sorted(Path(__file__).parent.glob("*_torch.py"))
