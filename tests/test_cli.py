@@ -118,6 +118,18 @@ def test_wrong_usage_ends_with_2(arguments):
     assert "Traceback" not in errors
 
 
+@pytest.mark.parametrize(("address", "code", "told"), [
+    ("127.0.0.1:1", 3, "no Ray cluster at address '127.0.0.1:1'"),
+    ("nonsense", 2, "'HOST:PORT', got 'nonsense'"),
+])  # fmt: skip
+def test_an_address_with_nothing_behind_it_is_said_at_once(address, code, told):
+    process = start("train", "mnist", "--num-workers", "1", "--address", address)
+    _, errors = process.communicate(timeout=30)
+    assert process.returncode == code
+    assert told in errors
+    assert "Traceback" not in errors
+
+
 def test_a_damaged_file_is_named(tmp_path, capsys):
     for name in (
         "train-images-idx3-ubyte",

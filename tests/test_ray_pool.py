@@ -156,6 +156,19 @@ def test_an_error_while_scoring_names_the_examples():
         assert trainer.evaluate(examples(64))["count"] == 64
 
 
+def test_a_worker_that_dies_while_others_steps_are_given_up_is_no_endless_wait():
+    """The results are no longer asked for, and what was sent can no longer be answered."""
+    trainer = make_trainer("mlp-adamw", 2, batch_size=64)
+    with trainer:
+        pool = trainer.open()
+        example = int(pg.random.permutation(pg.Generator().manual_seed(3), 512)[64 + 40])
+        steps = pool.run(Traced(die, example), trainer.steps_of_epoch(512, None))
+        next(steps)
+        with pytest.raises(WorkerLostError):
+            steps.close()
+    assert workers_of(DRIVER) == []
+
+
 def test_an_exception_between_steps_leaves_nothing():
     trainer = make_trainer("mlp-adamw", 2)
     with pytest.raises(KeyError), trainer:

@@ -12,6 +12,7 @@ import itertools
 import os
 import pickle
 import signal
+import socket
 import threading
 import time
 import zlib
@@ -40,6 +41,7 @@ from pargrad.parallel.worker import Failure, serve
 OBJECT_STORE = 80_000_000  # bytes: Ray's least; arrays travel in the arena, not in the store
 KEPT_DATA_SETS = 4
 MARKED_BYTES = 64_000_000
+CONNECT_SECONDS = 5.0
 AHEAD_SECONDS, MOST_AHEAD = 0.05, 64  # of work that is sent to the workers at once, and the most steps of it
 
 
@@ -112,7 +114,7 @@ class RayPool(Pool):
             deadline = time.monotonic() + self.start_timeout
             while len(arrived) < self.workers:
                 self.check_started(arrived, deadline)
-                with contextlib.suppress(TimeoutError, PermissionError):
+                with contextlib.suppress(TimeoutError, PermissionError, EOFError):  # `check_started` says why
                     peer = listener.accept(0.2)
                     worker, pid = peer.receive()
                     arrived[worker] = peer, pid
@@ -273,8 +275,12 @@ class RayPool(Pool):
             # Whatever went wrong, and where: what was sent is answered, and what everyone finished is what is done.
             self.linked = False
             while self.awaited:
-                with contextlib.suppress(Exception):
+                try:
                     self.collect()
+                except WorkerLostError:
+                    raise  # it will not answer
+                except Exception:
+                    continue  # what failed once is not told again
             self.settle()
             raise
         finally:
@@ -311,6 +317,8 @@ class RayPool(Pool):
 
 def join_ray(address: str, cores: int) -> None:
     """Starts a Ray of this process's own, of so many cores, or joins the cluster at an address."""
+    if address not in ("local", "auto") and "://" not in address:
+        check_reachable(address)
     before = signal.getsignal(signal.SIGTERM)
     options: dict[str, Any] = {"address": address, "log_to_driver": False, "logging_level": "error"}
     if address == "local":
@@ -329,6 +337,20 @@ def join_ray(address: str, cores: int) -> None:
     finally:
         if before is not signal.SIG_DFL and threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, before)  # Ray puts its own handler in the place of the program's
+
+
+def check_reachable(address: str) -> None:
+    """Ray itself would try for minutes where nothing listens."""
+    host, colon, port = address.rpartition(":")
+    if not colon or not port.isdigit():
+        raise ValueError(f"expected address to be 'local', 'auto' or 'HOST:PORT', got {address!r}")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), CONNECT_SECONDS).close()
+    except (OSError, OverflowError) as error:
+        raise ResourcesError(
+            f"no Ray cluster at address {address!r}: {error}. Write address='local', or start one with "
+            "`ray start --head`"
+        ) from error
 
 
 def free_cores_of(address: str) -> int:
