@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from pargrad.rules import RULES
-from pargrad.rules.indexing import rows, scattered
+from pargrad.rules.indexing import rows
 from pargrad.tensor import Tensor, apply
 
 
@@ -665,7 +665,6 @@ INTERNAL = {"add_into_zeros", "repeat", "unfold"}
 
 # numpy's functions that the rules' derivatives are written with, called on Tensors.
 NUMPY: dict[Callable, Callable] = {
-    scattered: lambda x, index, shape, once=False: call("add_into_zeros", x, index=index, shape=shape, once=once),
     np.moveaxis: movedim,
     np.flip: lambda m, axis=None: flip(m, tuple(range(m.ndim)) if axis is None else axis),
     np.roll: lambda a, shift, axis=None: call("roll", a, shifts=shift, dims=axis),

@@ -407,8 +407,10 @@ NUMPY |= {
 }
 
 
-def array_function(self: Tensor, function: Callable, types: Any, args: Any, named: Any) -> Any:
+def array_function(self: Tensor, function: Rule | Callable, types: Any, args: Any, named: Any) -> Any:
     """numpy's function as the operator of the same meaning; without one, on the plain arrays where no graph is lost."""
+    if isinstance(function, Rule):
+        return apply(function, *args, **named)
     if function in NUMPY:
         return NUMPY[function](*args, **{name: value for name, value in named.items() if value is not None})
     return function(*outside(function, args), **dict(zip(named, outside(function, tuple(named.values())))))

@@ -15,22 +15,6 @@ def is_basic(index):
     )
 
 
-def scattered(x, index, shape, once=False):
-    """Zeros of this shape with the elements of x added at an index, of which numpy has no function.
-
-    once: the index names no element twice (or the last one may win). On what is no array this calls the operator
-    below, as numpy's functions do, so that derivatives made of it have derivatives.
-    """
-    if not isinstance(x, np.ndarray | np.generic) and hasattr(x, "__array_function__"):
-        return x.__array_function__(scattered, (type(x),), (x, index, shape, once), {})
-    out = np.zeros(shape, x.dtype)
-    if once or is_basic(index):
-        out[index] = x
-    else:
-        np.add.at(out, index, x)  # an element named twice is given both
-    return out
-
-
 @rule(
     sample((2,), index=(slice(None, None, 2), -1), shape=(4, 3)),
     sample((4, 3), index=np.array([0, 2, 2, -1]), shape=(4, 3)),
@@ -39,8 +23,16 @@ def scattered(x, index, shape, once=False):
     dtype="as is",
 )
 def add_into_zeros(x, *, index, shape, once=False):
-    """The transpose of `x[index]`; torch has no function of this name."""
-    return scattered(x, index, shape, once), lambda g: g[index]
+    """Zeros of this shape with the elements of x added at an index; torch has no function of this name.
+
+    once: the index names no element twice, or the last one may win.
+    """
+    out = np.zeros(shape, x.dtype)
+    if once or is_basic(index):
+        out[index] = x
+    else:
+        np.add.at(out, index, x)  # an element named twice is given both
+    return out, lambda g: g[index]
 
 
 @rule(
@@ -58,7 +50,7 @@ def getitem(x, *, index):
     y = x[index]
     if isinstance(y, np.generic):
         y = x[(*index, ...) if isinstance(index, tuple) else (index, ...)]  # one element is a view, too, as in torch
-    return y, lambda g: scattered(g, index, shape)
+    return y, lambda g: add_into_zeros(g, index=index, shape=shape)
 
 
 # ----- along one dim, an index for each element -----
@@ -122,7 +114,11 @@ def gather(x, index, *, dim):
     check_along(index, dim, line)
     if not index.size:
         return np.zeros(index.shape, x.dtype), lambda g: np.zeros(shape, g.dtype), None
-    return x.reshape(line)[along(index, dim)], lambda g: scattered(g, along(index, dim), line).reshape(shape), None
+    return (
+        x.reshape(line)[along(index, dim)],
+        lambda g: add_into_zeros(g, index=along(index, dim), shape=line).reshape(shape),
+        None,
+    )
 
 
 @rule(
@@ -145,11 +141,11 @@ def scatter_add(x, index, src, *, dim):
         if not index.size:
             return np.zeros(given, g.dtype)
         taken = g.reshape(line)[along(index, dim)]
-        return (taken if taken.shape == wide else scattered(taken, corner(index), wide)).reshape(given)
+        return (taken if taken.shape == wide else add_into_zeros(taken, index=corner(index), shape=wide)).reshape(given)
 
     if not index.size:
         return np.copy(x), lambda g: g, None, vjp_src
-    y = x + scattered(src.reshape(wide)[corner(index)], along(index, dim), line).reshape(shape)
+    y = x + add_into_zeros(src.reshape(wide)[corner(index)], index=along(index, dim), shape=line).reshape(shape)
     return y, lambda g: g, None, vjp_src
 
 
@@ -175,17 +171,19 @@ def scatter(x, index, src, *, dim):
     index = index if index.ndim else index.reshape(1)
 
     def written():
-        return scattered(np.ones(index.shape, bool), along(index, dim), line, once=True).reshape(shape)
+        return add_into_zeros(np.ones(index.shape, bool), index=along(index, dim), shape=line, once=True).reshape(shape)
 
     def vjp_src(g):
         if not index.size:
             return np.zeros(given, g.dtype)
         taken = g.reshape(line)[along(index, dim)]
-        return (taken if taken.shape == wide else scattered(taken, corner(index), wide)).reshape(given)
+        return (taken if taken.shape == wide else add_into_zeros(taken, index=corner(index), shape=wide)).reshape(given)
 
     if not index.size:
         return np.copy(x), lambda g: g, None, vjp_src
-    laid = scattered(src.reshape(wide)[corner(index)], along(index, dim), line, once=True).reshape(shape)
+    laid = add_into_zeros(src.reshape(wide)[corner(index)], index=along(index, dim), shape=line, once=True).reshape(
+        shape
+    )
     return np.where(written(), laid, x), lambda g: np.where(written(), 0, g), None, vjp_src
 
 
@@ -221,5 +219,5 @@ def index_add(x, index, source, *, dim, alpha=1):
     def place():
         return rows(index.reshape(-1), axis)
 
-    y = x + alpha * scattered(source.reshape(many), place(), line).reshape(shape)
+    y = x + alpha * add_into_zeros(source.reshape(many), index=place(), shape=line).reshape(shape)
     return y, lambda g: g, None, lambda g: alpha * g.reshape(line)[place()].reshape(given)

@@ -4,7 +4,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from pargrad.rules.indexing import scattered
+from pargrad.rules.indexing import add_into_zeros
 from pargrad.rules.stacks import NotStackable, elementwise, permuted, reshaped, shifted
 from pargrad.rules.table import rule, sample
 
@@ -220,7 +220,7 @@ def diagonal(x, *, offset=0, dim1=0, dim2=1):
     shape = (*others, x.shape[dims[0]], x.shape[dims[1]])
 
     def vjp(g):
-        out = scattered(g, diagonal_index(shape[-2], shape[-1], offset), shape, once=True)
+        out = add_into_zeros(g, index=diagonal_index(shape[-2], shape[-1], offset), shape=shape, once=True)
         return np.moveaxis(out, (-2, -1), dims)
 
     return y, vjp
@@ -236,7 +236,7 @@ def diagonal(x, *, offset=0, dim1=0, dim2=1):
 def diag_embed(x, *, offset=0, dim1=-2, dim2=-1):
     dims = axes_of((dim1, dim2), x.ndim + 1)
     size = x.shape[-1] + abs(offset)
-    out = scattered(x, diagonal_index(size, size, offset), (*x.shape[:-1], size, size), once=True)
+    out = add_into_zeros(x, index=diagonal_index(size, size, offset), shape=(*x.shape[:-1], size, size), once=True)
     return np.moveaxis(out, (-2, -1), dims), lambda g: np.diagonal(g, offset, *dims)
 
 
@@ -293,6 +293,6 @@ def unfold(x, *, dimension, size, step):
 
     def vjp(g):
         index = step * np.arange(count)[:, None] + np.arange(size)
-        return scattered(np.moveaxis(g, -1, axis + 1), (*before, index), shape)
+        return add_into_zeros(np.moveaxis(g, -1, axis + 1), index=(*before, index), shape=shape)
 
     return y, vjp

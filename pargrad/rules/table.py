@@ -8,6 +8,12 @@ Positional parameters are arrays, keyword-only parameters are settings, named an
 returns its value, then one vector-Jacobian product per array argument (`None` where there is no derivative), each
 of which takes the gradient of the value, `g`, and gives the gradient of that argument. A rule neither un-broadcasts
 nor casts what it returns: the engine does both, once, for all of them.
+
+Derivatives have derivatives because a vjp can be run on Tensors: it is made of operators, of numpy's functions, and
+of other rules, called as functions. A rule does not rebind its arguments, so that what a vjp keeps of them is theirs.
+
+A complex gradient is torch's, the conjugate of the derivative; a rule is written as for real numbers, and the engine
+conjugates around its vjps. One that is not holomorphic says so, and takes and gives such gradients itself.
 """
 
 from __future__ import annotations
@@ -82,6 +88,7 @@ class Rule:
         fixed: tuple[str, ...],
         plain: Callable | None,
         stack: Callable | None,
+        holomorphic: bool = True,
     ):
         code = function.__code__
         self.name = function.__name__
@@ -94,6 +101,7 @@ class Rule:
         self.view = view
         self.plain = plain
         self.stack = stack
+        self.holomorphic = holomorphic
         self.variadic = bool(code.co_flags & 0x04)
         positional = code.co_argcount
         self.settings = code.co_varnames[positional : positional + code.co_kwonlyargcount]
@@ -122,6 +130,14 @@ class Rule:
                 saved[function] = Saved(arguments, local) if arguments or local else None
         return saved
 
+    def __call__(self, *arrays: Any, **settings: Any) -> Any:
+        """The value alone. On what is no array it calls the operator, as numpy's functions do."""
+        for x in arrays:
+            if type(x) is not np.ndarray and hasattr(x, "__array_function__") and not isinstance(x, np.ndarray):
+                return x.__array_function__(self, (type(x),), arrays, settings)
+        result = self.function(*arrays, **settings)
+        return result[0] if self.differentiable else result
+
     def __repr__(self) -> str:
         return f"<rule {self.name}>"
 
@@ -136,6 +152,7 @@ def rule(
     fixed: tuple[str, ...] = (),
     plain: Callable | None = None,
     stack: Callable | None = None,
+    holomorphic: bool = True,
 ) -> Callable[[Callable], Rule]:
     """Enters a function into the table under its own name.
 
@@ -147,6 +164,7 @@ def rule(
     plain: for a fused rule, the same value composed of other operators; used where its derivative must itself be
     differentiated, and held against it by the tests.
     stack: how it runs with a leading axis more (see `stacks`); without it, it runs slice by slice.
+    holomorphic=False: not a function of z alone, such as |z|: on complex numbers its vjps do as they stand.
     """
 
     def enter(function: Callable) -> Rule:
@@ -156,7 +174,9 @@ def rule(
         if not samples:
             raise ValueError(f"rule {name!r} has no sample: give @rule at least one sample(...) for the tests to walk")
         functions = numpy if isinstance(numpy, tuple) else (numpy,)
-        RULES[name] = Rule(function, samples, dtype, functions, differentiable, joint, view, fixed, plain, stack)
+        RULES[name] = Rule(
+            function, samples, dtype, functions, differentiable, joint, view, fixed, plain, stack, holomorphic
+        )
         return RULES[name]
 
     return enter
