@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 
 from pargrad.rules import RULES
-from pargrad.rules.indexing import rows
 from pargrad.tensor import Tensor, apply
 
 
@@ -478,170 +477,15 @@ def check_counts(counts: np.ndarray, length: int, total: int | None) -> None:
         raise RuntimeError(f"repeat_interleave: output_size is {total}, the counts add up to {counts.sum()}")
 
 
-# ----- picking and putting by index -----
-
-
-def gather(input: Tensor, dim: int, index: Any, *, sparse_grad: bool = False) -> Tensor:
-    """out[i][j][k] = input[i][index[i][j][k]][k] for dim=1: along `dim`, an index for each element.
-
-    sparse_grad, torch's: there are no sparse gradients here.
-    """
-    if sparse_grad:
-        raise RuntimeError("gather: there are no sparse gradients here: write sparse_grad=False")
-    return call("gather", input, index, dim=dim)
-
-
-def take_along_dim(input: Tensor, indices: Any, dim: int | None = None) -> Tensor:
-    """`gather` for which the other dimensions broadcast, as the indices of argmax and argsort need it.
-
-    An index that is out of range is an error, where torch counts on from the start.
-    """
-    index = integers("take_along_dim", indices)
-    if dim is None:
-        input, index, dim = ravel(input), index.reshape(-1), 0
-    if input.ndim != index.ndim:
-        raise RuntimeError(f"take_along_dim: expected indices of {input.ndim} dimensions, got shape {index.shape}")
-    axis = position("take_along_dim", input, dim)
-    size = input.shape[axis] if input.ndim else 1
-    index = np.where(index < 0, index + size, index)
-    shape = list(np.broadcast_shapes(
-        (*input.shape[:axis], 1, *input.shape[axis + 1 :]), (*index.shape[:axis], 1, *index.shape[axis + 1 :]),
-    )) if input.ndim else []  # fmt: skip
-    if not shape:
-        return call("gather", input, index, dim=0)
-    shape[axis] = size
-    wide = input if input.shape == tuple(shape) else broadcast_to(input, shape)
-    shape[axis] = index.shape[axis]
-    return call("gather", wide, np.broadcast_to(index, shape), dim=axis)
-
-
-def index_select(input: Tensor, dim: int, index: Any) -> Tensor:
-    """A copy of what is at the positions of a vector along `dim`."""
-    axis, array = position("index_select", input, dim), integers("index_select", index)
-    if array.ndim > 1:
-        raise IndexError(f"index_select: expected a vector of positions, got shape {array.shape}")
-    size = input.shape[axis] if input.ndim else 1
-    if array.size and (array.min() < 0 or array.max() >= size):
-        raise IndexError(f"index_select: expected positions from 0 to {size - 1}, got {array.tolist()}")
-    if not input.ndim:
-        if array.size != 1:
-            raise RuntimeError(f"index_select: a number has one position, got {array.size}")
-        return call("clone", input)
-    return indexed(input, rows(array.reshape(-1), axis))
-
-
-def take(input: Tensor, index: Any) -> Tensor:
-    """Elements by their position in the flattened tensor, in the shape of the index."""
-    array, line = integers("take", index), ravel(input)
-    size = line.shape[0]
-    if array.size and (array.min() < -size or array.max() >= size):
-        raise IndexError(f"take: expected positions from {-size} to {size - 1}, got {array.tolist()}")
-    return indexed(line, (array,))
-
-
-def boolean(name: str, mask: Any) -> np.ndarray:
-    array = np.array(mask.array if isinstance(mask, Tensor) else mask)
-    if array.dtype != np.bool_:
-        raise RuntimeError(f"{name}: expected a mask of booleans, got {array.dtype}: write mask.bool()")
-    return array
-
-
-def masked_select(input: Tensor, mask: Any) -> Tensor:
-    """A copy of the elements where the mask is True, in one dimension; the two broadcast."""
-    array = boolean("masked_select", mask)
-    try:
-        shape = np.broadcast_shapes(input.shape, array.shape)
-    except ValueError as error:
-        raise RuntimeError(f"masked_select: {error}") from None
-    return indexed(atleast_1d(broadcast_to(input, shape)), (np.broadcast_to(array, shape).reshape(shape or (1,)),))
-
-
-def masked_fill(input: Tensor, mask: Any, value: Any) -> Tensor:
-    """A copy with `value`, a number or a tensor of one number, where the mask is True; the two broadcast."""
-    if isinstance(value, Tensor | np.ndarray):
-        if value.ndim:
-            raise RuntimeError(f"masked_fill: expected a number as the value, got a tensor of shape {value.shape}")
-        value = tensor(value)
-        value = value if value.dtype == input.dtype else call("to", value, dtype=input.dtype)
-    else:
-        value = np.asarray(value).astype(input.dtype)
-    mask = mask if isinstance(mask, Tensor) and mask.dtype == np.bool_ else boolean("masked_fill", mask)
-    return call("where", mask, value, input)
-
-
-def laid(input: Tensor, index: Any, src: Any, value: Any) -> Any:
-    """scatter's source: a tensor, or a number wherever there is an index."""
-    src = value if src is None else src
-    if src is None:
-        raise TypeError("scatter() lacks its argument 'src' or 'value'")
-    if isinstance(src, Tensor | np.ndarray):
-        return src
-    return np.full(np.shape(index.array if isinstance(index, Tensor) else index), src).astype(input.dtype)
-
-
-def scatter(
-    input: Tensor, dim: int, index: Any, src: Any = None, *, value: Any = None, reduce: str | None = None
-) -> Tensor:
-    """A copy with out[i][index[i][j]][...] = src[i][j][...] for dim=1; src is a tensor or a number.
-
-    reduce: "add" or "multiply" instead of replacing; "multiply" has no derivative, as in torch. A `src` larger than
-    the index gets zeros where nothing was taken from it; torch raises in backward.
-    """
-    src = laid(input, index, src, value)
-    if reduce == "add":
-        return call("scatter_add", input, index, src, dim=dim)
-    if reduce is None:
-        return call("scatter", input, index, src, dim=dim)
-    if reduce != "multiply":
-        raise RuntimeError(f"scatter: expected reduce='add' or 'multiply', got {reduce!r}")
-    if tensor(input).requires_grad or tensor(src).requires_grad:
-        raise RuntimeError("scatter: reduce='multiply' has no derivative: write it on x.detach()")
-    from_one = call("scatter", np.ones_like(input.array), index, np.ones_like(src), dim=dim)  # checks the index
-    factors, array, axis = from_one.array, integers("scatter", index), position("scatter", input, dim)
-    places = list(np.ix_(*map(np.arange, array.shape)))
-    places[axis] = array
-    np.multiply.at(factors, tuple(places), tensor(src).array[tuple(map(slice, array.shape))])
-    return call("mul", input, factors)
-
-
-def scatter_add(input: Tensor, dim: int, index: Any, src: Tensor) -> Tensor:
-    """A copy to which src is added: out[i][index[i][j]][...] += src[i][j][...] for dim=1.
-
-    A `src` larger than the index gets zeros where nothing was taken from it; torch raises in backward.
-    """
-    return call("scatter_add", input, index, src, dim=dim)
-
-
-def index_add(input: Tensor, dim: int, index: Any, source: Tensor, *, alpha: float = 1) -> Tensor:
-    """A copy to which alpha * source is added, at the positions of a vector along `dim`."""
-    return call("index_add", input, index, source, dim=dim, alpha=alpha)
-
-
-def one_hot(tensor: Any, num_classes: int = -1) -> Tensor:
-    """Integers with one more dimension, 1 at the class and 0 elsewhere; without num_classes, up to the largest.
-
-    https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.one_hot.html; every integer dtype will do.
-    """
-    classes = integers("one_hot", tensor)
-    if num_classes < 0:
-        if not classes.size:
-            raise RuntimeError("one_hot: an empty tensor does not say how many classes there are: give num_classes")
-        num_classes = int(classes.max()) + 1
-    if classes.size and (classes.min() < 0 or classes.max() >= num_classes):
-        raise RuntimeError(f"one_hot: expected classes from 0 to {num_classes - 1}, got {classes.tolist()}")
-    return Tensor((classes[..., None] == np.arange(num_classes)).astype(np.int64))
-
-
 # ----- where torch has them -----
 
 FUNCTIONS: dict[str, Callable[..., Any]] = {
     function.__name__: function
     for function in (
         adjoint, atleast_1d, atleast_2d, atleast_3d, block_diag, broadcast_tensors, broadcast_to, cartesian_prod,
-        chunk, column_stack, combinations, diag, diagflat, dsplit, dstack, flip, fliplr, flipud, gather, hsplit,
-        hstack, index_add, index_select, masked_fill, masked_select, meshgrid, movedim, narrow, ravel,
-        repeat_interleave, rot90, row_stack, scatter, scatter_add, select, split, swapaxes, swapdims, take,
-        take_along_dim, tensor_split, tile, unbind, unflatten, vsplit, vstack,
+        chunk, column_stack, combinations, diag, diagflat, dsplit, dstack, flip, fliplr, flipud, hsplit, hstack,
+        meshgrid, movedim, narrow, ravel, repeat_interleave, rot90, row_stack, select, split, swapaxes, swapdims,
+        tensor_split, tile, unbind, unflatten, vsplit, vstack,
     )
 }  # fmt: skip
 FUNCTIONS["moveaxis"] = movedim
@@ -661,7 +505,7 @@ METHODS: dict[str, Any] = {
     "mT": property(mT),
 }
 # Rules that torch has as methods only, or not at all.
-INTERNAL = {"add_into_zeros", "repeat", "unfold"}
+INTERNAL = {"repeat", "unfold"}
 
 # numpy's functions that the rules' derivatives are written with, called on Tensors.
 NUMPY: dict[Callable, Callable] = {

@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pargrad import compositions, reductions
+from pargrad import complex_numbers, compositions, indexing, inplace, matrices, products, reductions, searching
 from pargrad.compositions import position
 from pargrad.rules import RULES
 from pargrad.rules.table import Rule
-from pargrad.tensor import DEFAULT_FLOAT, Tensor, apply, is_grad_enabled
+from pargrad.promotion import DEFAULT_FLOAT
+from pargrad.tensor import Tensor, apply, call
 
 if TYPE_CHECKING:  # the functions of this module are made from the table below
 
@@ -25,17 +26,27 @@ if TYPE_CHECKING:  # the functions of this module are made from the table below
 # torch's names (and numpy's, most of which torch takes too) for what the rules call x, y, dim and keepdim.
 SYNONYMS = {"input": "x", "other": "y", "exponent": "y", "axis": "dim", "axes": "dims", "keepdims": "keepdim"}
 # Rules that torch has no function for at its top level: other modules call them.
-SPECIAL_ONLY = {"entr", "erfcx", "i0e", "i1", "i1e", "log_ndtr", "ndtr", "ndtri", "xlog1py", "zeta"}
+SPECIAL_ONLY = {"airy_ai", "entr", "erfcx", "i0e", "i1", "i1e", "log_ndtr", "ndtr", "ndtri", "xlog1py", "zeta"}
 SPECIAL_ONLY |= {"gammainc", "gammaincc"} | {name for name in RULES if "bessel" in name}
+FUNCTIONAL_ONLY = {
+    name
+    for name, rule in RULES.items()
+    if rule.function.__module__.rpartition(".")[2] in ("activations", "alignment", "convolution", "pooling", "losses", "normalization", "sparse")
+}
 INTERNAL = (
     SPECIAL_ONLY
+    | FUNCTIONAL_ONLY
     | compositions.INTERNAL
-    | {"div_rounded"}
-    | {"median_of_all", "nanmedian_of_all", "getitem", "linear", "softmax_cross_entropy", "sigmoid_cross_entropy", "to"}
+    | indexing.INTERNAL
+    | matrices.INTERNAL
+    | products.INTERNAL
+    | {"div_rounded", "dft", "half_dft", "real_dft"}
+    | {"median_of_all", "nanmedian_of_all", "getitem", "linear", "to"}
 )
 # Functions of torch's that are no methods of its Tensor.
 NOT_METHODS = {"trapezoid", "cumulative_trapezoid", "var_mean", "std_mean", "cat", "concat", "concatenate", "stack"}
-NOT_METHODS |= compositions.NOT_METHODS | {"rsub"}
+NOT_METHODS |= compositions.NOT_METHODS | complex_numbers.NOT_METHODS | products.NOT_METHODS | {"rsub"}
+NOT_METHODS |= searching.NOT_METHODS | matrices.NOT_METHODS
 
 values_and_indices = reductions.values_and_indices
 
@@ -47,7 +58,7 @@ def operator(rule: Rule) -> Callable[..., Any]:
     def function(*args: Any, **named: Any) -> Any:
         if named or len(args) != count or rule.variadic:
             args, named = arrange(rule, args, named)
-        return apply(rule, *args, **named)
+        return call(rule, args, named)
 
     function.__name__ = function.__qualname__ = rule.name
     function.__doc__ = rule.function.__doc__ or f"torch's `{rule.name}`, on tensors and numbers."
@@ -239,8 +250,9 @@ def clamp_max(input: Tensor, max: Any) -> Tensor:
 
 
 def float_power(input: Any, exponent: Any) -> Tensor:
-    """pow in float64, whatever the arguments are."""
-    base, power = (to(x, np.float64) if isinstance(x, Tensor) else np.float64(x) for x in (input, exponent))
+    """pow in float64, or complex128, whatever the arguments are."""
+    wide = np.result_type(np.float64, *(x.dtype if isinstance(x, Tensor) else x for x in (input, exponent)))
+    base, power = (to(x, wide) if isinstance(x, Tensor) else np.asarray(x, wide) for x in (input, exponent))
     return apply(RULES["pow"], base, power)
 
 
@@ -265,13 +277,17 @@ FUNCTIONS.update(allclose=allclose, equal=equal)
 
 FUNCTIONS.update(reductions.functions(FUNCTIONS))
 FUNCTIONS.update(compositions.FUNCTIONS)
+FUNCTIONS.update(indexing.FUNCTIONS | searching.FUNCTIONS)
+FUNCTIONS.update(products.FUNCTIONS)
+FUNCTIONS.update(matrices.FUNCTIONS)
+FUNCTIONS.update(complex_numbers.FUNCTIONS)
 # Aliases are assignments.
 ALIASES = {
     "subtract": "sub", "multiply": "mul", "divide": "div", "true_divide": "div", "negative": "neg",
     "absolute": "abs", "clip": "clamp", "concat": "cat", "concatenate": "cat", "not_equal": "ne", "less": "lt",
     "less_equal": "le", "greater": "gt", "greater_equal": "ge", "arccos": "acos", "arccosh": "acosh",
     "arcsin": "asin", "arcsinh": "asinh", "arctan": "atan", "arctan2": "atan2", "arctanh": "atanh", "fix": "trunc",
-    "sgn": "sign", "igamma": "gammainc", "igammac": "gammaincc",
+    "igamma": "gammainc", "igammac": "gammaincc",
 }  # fmt: skip
 FUNCTIONS.update({alias: FUNCTIONS[name] for alias, name in ALIASES.items()})
 PUBLIC = {name: function for name, function in FUNCTIONS.items() if name not in INTERNAL}
@@ -280,17 +296,17 @@ globals().update(PUBLIC)  # with this, abs, all, any, max, min, pow and sum are 
 
 # ----- methods -----
 
-OPERANDS = (Tensor, np.ndarray, np.generic, int, float)
+OPERANDS = (Tensor, np.ndarray, np.generic, int, float, type(1j))  # noqa: UP003 (`complex` is an operator here)
 
 
 def binary(rule: Rule) -> Callable[..., Any]:
     operands = operands_of(rule)
-    return lambda self, other: apply(rule, self, other) if isinstance(other, operands) else NotImplemented
+    return lambda self, other: call(rule, (self, other), {}) if isinstance(other, operands) else NotImplemented
 
 
 def reflected(rule: Rule) -> Callable[..., Any]:
     operands = operands_of(rule)
-    return lambda self, other: apply(rule, other, self) if isinstance(other, operands) else NotImplemented
+    return lambda self, other: call(rule, (other, self), {}) if isinstance(other, operands) else NotImplemented
 
 
 def operands_of(rule: Rule) -> tuple[type, ...]:
@@ -298,7 +314,8 @@ def operands_of(rule: Rule) -> tuple[type, ...]:
 
 
 def in_place(rule: Rule) -> Callable[..., Any]:
-    return lambda self, other: self.assign(rule, other) if isinstance(other, OPERANDS) else NotImplemented
+    function = inplace.of_rule(rule)
+    return lambda self, other: function(self, other) if isinstance(other, OPERANDS) else NotImplemented
 
 
 def of_sizes(rule: Rule) -> Callable[..., Any]:
@@ -309,39 +326,7 @@ def of_sizes(rule: Rule) -> Callable[..., Any]:
 def getitem(self: Tensor, index: Any) -> Tensor:
     """x[index], with all that numpy indexes with; tensors may be parts of the index."""
     # What the graph keeps must not change with the caller's array.
-    return apply(RULES["getitem"], self, index=plain_index(index, copy=self.requires_grad))
-
-
-def setitem(self: Tensor, index: Any, value: Any) -> None:
-    """x[index] = value, on memory that no graph has recorded."""
-    if is_grad_enabled() and (self.requires_grad or (isinstance(value, Tensor) and value.requires_grad)):
-        raise RuntimeError(
-            "x[index] = value inside a graph is not recorded: write pargrad.where(mask, value, x), or assign inside "
-            "`with no_grad():`"
-        )
-    try:
-        self.array[plain_index(index)] = value.array if isinstance(value, Tensor) else value
-    except ValueError as error:
-        raise RuntimeError(f"x[index] = value, for x of shape {self.shape}: {error}") from None
-    self.cell[0] += 1
-
-
-def fill_(self: Tensor, value: Any) -> Tensor:
-    """Every element becomes the value, in place."""
-    setitem(self, ..., value)
-    return self
-
-
-def plain_index(index: Any, copy: bool = False) -> Any:
-    """An index as numpy takes it: arrays for tensors."""
-    if isinstance(index, tuple):
-        return tuple(plain_index(part, copy) for part in index)
-    array = index.array if isinstance(index, Tensor) else index
-    if not isinstance(array, np.ndarray):
-        return array
-    if not array.ndim and array.dtype.kind in "iu":
-        return int(array)  # as torch has it: a number, so that the result is a view
-    return array.copy() if copy else array
+    return apply(RULES["getitem"], self, index=inplace.plain_index(index, copy=self.requires_grad))
 
 
 def iterate(self: Tensor) -> Any:
@@ -353,25 +338,45 @@ BINARY = {
     "pow": "pow", "matmul": "matmul", "and": "bitwise_and", "or": "bitwise_or", "xor": "bitwise_xor",
     "lshift": "bitwise_left_shift", "rshift": "bitwise_right_shift",
 }  # fmt: skip
+def polygamma_of(self: Tensor, n: int) -> Tensor:
+    """The n-th derivative of digamma, as a method."""
+    return polygamma(n, self)
+
+
+# What torch's tensors also do in place, under these names with an underscore behind them.
+IN_PLACE = """
+    abs absolute acos acosh add addcdiv addcmul arccos arccosh arcsin arcsinh arctan arctan2 arctanh asin asinh atan
+    atan2 atanh bitwise_and bitwise_left_shift bitwise_not bitwise_or bitwise_right_shift bitwise_xor ceil clamp
+    clamp_max clamp_min clip conj_physical copysign cos cosh cumprod cumsum deg2rad digamma div divide eq erf erfc
+    erfinv exp exp2 expm1 fix float_power floor floor_divide fmod frac ge greater greater_equal gt heaviside hypot i0
+    igamma igammac ldexp le lerp less less_equal lgamma log log10 log1p log2 logical_and logical_not logical_or
+    logical_xor logit lt mul multiply mvlgamma nan_to_num ne neg negative nextafter not_equal pow rad2deg
+    reciprocal relu remainder round rsqrt sgn sigmoid sign sin sinc sinh sqrt square sub subtract tan tanh tril triu
+    true_divide trunc xlogy
+""".split()
 METHODS: dict[str, Any] = {
     **{name: function for name, function in PUBLIC.items() if name not in NOT_METHODS},
     **{f"__{name}__": binary(RULES[rule]) for name, rule in BINARY.items()},
     **{f"__r{name}__": reflected(RULES[rule]) for name, rule in BINARY.items()},
     **{f"__i{name}__": in_place(RULES[rule]) for name, rule in BINARY.items() if name != "matmul"},
-    **{f"{name}_": in_place(RULES[name]) for name in ("add", "sub", "mul", "div")},
+    **{f"{name}_": inplace.of_function(FUNCTIONS[name], RULES.get(ALIASES.get(name, name))) for name in IN_PLACE},
     **{f"__{name}__": binary(RULES[name]) for name in ("eq", "ne", "lt", "le", "gt", "ge")},
     **{name: of_sizes(RULES[name]) for name in ("reshape", "permute", "expand")},
     **{"__neg__": FUNCTIONS["neg"], "__invert__": FUNCTIONS["bitwise_not"]},
-    **{"__abs__": FUNCTIONS["abs"], "__getitem__": getitem, "__setitem__": setitem},
-    **{"__iter__": iterate, "view": view, "to": to, "T": property(permute_all), "__pos__": lambda self: self},
-    **{"polygamma": lambda self, n: polygamma(n, self)},
+    **{"__abs__": FUNCTIONS["abs"], "__getitem__": getitem, "__setitem__": inplace.setitem},
+    **{"__iter__": iterate, "view": view, "to": to, "astype": lambda self, dtype, copy=True: to(self, dtype), "T": property(permute_all), "__pos__": lambda self: self},
+    **{"polygamma": polygamma_of, "polygamma_": inplace.of_function(polygamma_of)},
     **{"unfold": FUNCTIONS["unfold"], "view_as": lambda self, other: view(self, *other.shape)},
     **compositions.METHODS,
-    **{"fill_": fill_, "copy_": fill_, "zero_": lambda self: fill_(self, 0)},
+    **complex_numbers.METHODS,
+    **{f"{name}_": inplace.of_function(FUNCTIONS[name]) for name in (*indexing.IN_PLACE, *products.IN_PLACE)},
+    **{name: getattr(inplace, name) for name in ("fill_", "copy_", "zero_", "detach_")},
     **{"__contains__": lambda self, element: bool((self == element).any())},
     **{"where": lambda self, condition, other: FUNCTIONS["where"](condition, self, other)},
     **{name: lambda self, dtype=dtype: to(self, dtype) for name, dtype in
-       {"float": np.float32, "double": np.float64, "int": np.int32, "long": np.int64, "bool": np.bool_}.items()},
+       {"half": np.float16, "float": np.float32, "double": np.float64, "cfloat": np.complex64,
+        "cdouble": np.complex128, "byte": np.uint8, "char": np.int8, "short": np.int16, "int": np.int32,
+        "long": np.int64, "bool": np.bool_}.items()},
 }  # fmt: skip
 
 for name, method in METHODS.items():
@@ -397,6 +402,7 @@ CONSTANT = {
 NUMPY = {function: FUNCTIONS[rule.name] for rule in RULES.values() for function in rule.numpy}
 NUMPY |= {np.reshape: FUNCTIONS["reshape"], np.transpose: permute_all, np.expand_dims: FUNCTIONS["unsqueeze"]}
 NUMPY |= compositions.NUMPY
+NUMPY |= products.NUMPY
 NUMPY |= reductions.NUMPY
 NUMPY |= {np.float_power: float_power, np.ldexp: FUNCTIONS["ldexp"], np.rint: FUNCTIONS["round"]}
 NUMPY |= {function: operator(RULES["polygamma"]) for function in RULES["polygamma"].numpy}

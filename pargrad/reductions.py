@@ -89,7 +89,8 @@ def with_dtype(function: Callable[..., Any]) -> Callable[..., Any]:
 
 def functions(generated: dict[str, Callable[..., Any]]) -> dict[str, Callable[..., Any]]:
     """The operators of this module, given those that the table makes."""
-    casting = {name: with_dtype(generated[name]) for name in ("sum", "nansum", "mean", "prod", "cumsum", "cumprod")}
+    names = ("sum", "nansum", "mean", "prod", "cumsum", "cumprod", "softmax", "log_softmax")
+    casting = {name: with_dtype(generated[name]) for name in names}
     return {**FUNCTIONS, **casting}
 
 
@@ -178,10 +179,10 @@ def std_mean(input: Tensor, dim: Any = None, unbiased: Any = None, keepdim: bool
 def norm(input: Tensor, p: Any = "fro", dim: Any = None, keepdim: bool = False, dtype: Any = None) -> Tensor:
     """The norm of order p of all elements, or of vectors along `dim`; "fro" is 2, over any number of dims.
 
-    https://docs.pytorch.org/docs/stable/generated/torch.norm.html; the nuclear norm, "nuc", is in linalg.
+    https://docs.pytorch.org/docs/stable/generated/torch.norm.html; p="nuc" is added in linalg.
     """
     if isinstance(p, str) and p != "fro":
-        raise RuntimeError(f"norm: expected p to be a number or 'fro', got {p!r}: write linalg.matrix_norm(x, {p!r})")
+        raise RuntimeError(f"norm: expected p to be a number, 'fro' or 'nuc', got {p!r}")
     order = 2 if p is None or p == "fro" else p
     return call("norm", cast(input, dtype), p=order, dim=dims(dim), keepdim=keepdim)
 
@@ -204,7 +205,7 @@ def cov(input: Tensor, *, correction: int = 1, fweights: Any = None, aweights: A
     count = x.shape[1]
     weights = fweights if aweights is None else aweights if fweights is None else fweights * aweights
     if weights is None:
-        mean = call("mean", cast(x, None if x.dtype.kind == "f" else np.float32), dim=1, keepdim=True)
+        mean = call("mean", cast(x, None if x.dtype.kind in "fc" else np.float32), dim=1, keepdim=True)
         left = count - correction
     else:
         total = weights.sum()
@@ -214,7 +215,8 @@ def cov(input: Tensor, *, correction: int = 1, fweights: Any = None, aweights: A
             left = total - correction * (weights * aweights).sum() / total
         left = call("clamp", left * 1.0, min=0)
     x = x - mean
-    product = call("matmul", x if weights is None else x * weights, call("permute", x, dims=(1, 0)))
+    transposed = call("permute", np.conj(x), dims=(1, 0))
+    product = call("matmul", x if weights is None else x * weights, transposed)
     out = product / ((left if left > 0 else 0) if weights is None else left)
     return call("reshape", out, shape=()) if x.shape[0] == 1 else out
 
@@ -228,6 +230,8 @@ def corrcoef(input: Tensor) -> Tensor:
     every = np.arange(c.shape[0])
     deviation = call("sqrt", c[every, every])
     scaled = c / call("unsqueeze", deviation, dim=1) / call("unsqueeze", deviation, dim=0)
+    if scaled.dtype.kind == "c":
+        return call("complex", *(call("clamp", part, min=-1, max=1) for part in (scaled.real, scaled.imag)))
     return call("clamp", scaled, min=-1, max=1)
 
 

@@ -1,141 +1,52 @@
-"""The engine: a Tensor is an array that remembers the operator it came from, and `backward` walks those memories.
+"""The engine: a Tensor is an array that remembers the operator it came from.
 
 `apply` calls a rule on arrays and, when an input needs a gradient, records a Node: the vjps of those inputs and
-where each gradient goes. `run_backward` visits the Nodes from the newest to the oldest, which is a topological
-order because an operator is always newer than its inputs, and it needs no recursion.
+where each gradient goes. `graph.run_backward` walks those memories.
 """
 
 from __future__ import annotations
 
-import functools
-import inspect
-import itertools
-import threading
+import traceback
+import weakref
 from collections.abc import Callable
-from operator import attrgetter
-from typing import TYPE_CHECKING, Any, SupportsIndex
+from typing import TYPE_CHECKING, Any, NamedTuple, SupportsIndex
 
 import numpy as np
 
 from pargrad import printing
+from pargrad.graph import (
+    Hooks,
+    Node,
+    RemovableHandle,
+    as_array,
+    run_backward,
+    unbroadcast,  # noqa: F401 (for now)
+)
+from pargrad.modes import anomaly, enable_grad, is_grad_enabled, mode, no_grad, set_grad_enabled  # noqa: F401 (for now)
+from pargrad.promotion import DEFAULT_FLOAT, FLOAT32, FLOAT64, coerce
 from pargrad.rules.table import Rule
-
-DEFAULT_FLOAT = np.dtype(np.float32)
-CATEGORY = {"b": 0, "i": 1, "u": 1, "f": 2, "c": 3}
-CATEGORY_DEFAULT = {0: np.dtype(np.bool_), 1: np.dtype(np.int64), 2: DEFAULT_FLOAT, 3: np.dtype(np.complex64)}
-
-_order = itertools.count()
-
-
-class _Mode(threading.local):
-    grad = True
-
-
-_mode = _Mode()
-
-
-class set_grad_enabled:
-    """Records operators, or not, inside a `with` block or a decorated function, in this thread.
-
-    https://docs.pytorch.org/docs/stable/generated/torch.autograd.grad_mode.set_grad_enabled.html; unlike torch's
-    it acts only as a context manager or decorator, so that a mode cannot leak.
-    """
-
-    def __init__(self, mode: bool):
-        self.mode = mode
-        self.before: list[bool] = []
-
-    def __call__(self, function: Callable) -> Callable:
-        if inspect.isgeneratorfunction(function):
-            raise TypeError(
-                f"a decorated generator, {function.__name__}, would run outside the mode: write the `with` block where "
-                "its values are used"
-            )
-
-        @functools.wraps(function)
-        def within(*args: Any, **named: Any) -> Any:
-            # A block of its own for each call: two threads in one function must not restore each other's mode.
-            with set_grad_enabled(self.mode):
-                return function(*args, **named)
-
-        return within
-
-    def __enter__(self) -> None:
-        self.before.append(_mode.grad)
-        _mode.grad = self.mode
-
-    def __exit__(self, *error: object) -> None:
-        _mode.grad = self.before.pop()
-
-
-class no_grad(set_grad_enabled):
-    """Records nothing inside: https://docs.pytorch.org/docs/stable/generated/torch.no_grad.html"""
-
-    def __new__(cls, function: Callable | None = None) -> Any:  # `@no_grad` and `@no_grad()` are the same
-        return object.__new__(cls) if function is None else cls()(function)
-
-    def __init__(self) -> None:
-        super().__init__(False)
-
-
-class enable_grad(set_grad_enabled):
-    """Records inside, even within `no_grad`."""
-
-    def __new__(cls, function: Callable | None = None) -> Any:
-        return object.__new__(cls) if function is None else cls()(function)
-
-    def __init__(self) -> None:
-        super().__init__(True)
-
-
-def is_grad_enabled() -> bool:
-    """Whether operators are being recorded in this thread."""
-    return _mode.grad
-
-
-class Node:
-    """One recorded operator: what to call backward, and where the results go.
-
-    edges: one (vjp, target, output index, shape, dtype) per input that needs a gradient; the target is the Node
-    that made the input, or the input itself where it is a leaf. A joint rule has its one vjp in `joint` and the
-    argument's position in the edge's place of a vjp. saved: (version cell, version, whose) of what the vjps keep.
-    outputs: (shape, dtype) of each value where the rule has several.
-    """
-
-    __slots__ = ("edges", "joint", "order", "outputs", "rule", "saved")
-
-    def __init__(self, rule: Rule, edges: list, joint: Callable | None, outputs: list | None):
-        self.rule = rule
-        self.order = next(_order)
-        self.edges: list | None = edges
-        self.joint = joint
-        self.saved: list[tuple[list, int, int | None]] = []
-        self.outputs = outputs
-
-    @property
-    def name(self) -> str:
-        return "".join(word.capitalize() for word in self.rule.name.split("_")) + "Backward0"
-
-    def __repr__(self) -> str:
-        return f"<{self.name}>"
 
 
 class Tensor:
     """An n-dimensional array with a gradient. Made by `pargrad.tensor`, `zeros`, ... or by operators on others.
 
     array: its memory, a numpy array. grad: the accumulated gradient of a leaf, a Tensor or None. node, index: the
-    operator and output it came from. cell: [version, whether a view shares it]; views and `detach` share the cell.
+    operator and output it came from. cell: [version, views of the memory]; views and `detach` share the cell.
+    origin: of a view, what it is a view of, and how. hooks: of a leaf; other tensors' are in their nodes.
     """
 
-    __slots__ = ("__weakref__", "_requires_grad", "array", "cell", "grad", "index", "node")
+    # What every tensor has is in slots; the rest are attributes of the class until a tensor has its own.
+    __slots__ = ("__dict__", "__weakref__", "_cell", "_requires_grad", "array", "index", "node")
+    grad: Tensor | None = None
+    origin: Origin | None = None
+    hooks: Hooks | None = None
     stacked = False  # a Stacked says True, and then knows how to `apply` a rule
 
     def __init__(self, array: np.ndarray, requires_grad: bool = False, node: Node | None = None, index: int = 0):
         self.array = array
-        self.grad: Tensor | None = None
         self.node = node
         self.index = index
-        self.cell = [0, False]
+        self._cell: list | None = None
         self._requires_grad = requires_grad
 
     if TYPE_CHECKING:  # `operators` gives Tensor a method for each rule, and these
@@ -143,12 +54,30 @@ class Tensor:
 
         def __getattr__(self, name: str) -> Any: ...
         def __getitem__(self, index: Any) -> Tensor: ...
+        def __setitem__(self, index: Any, value: Any) -> None: ...
+        def __neg__(self) -> Tensor: ...
+        def __invert__(self) -> Tensor: ...
+        def __abs__(self) -> Tensor: ...
         def __add__(self, other: Any) -> Tensor: ...
         def __sub__(self, other: Any) -> Tensor: ...
         def __mul__(self, other: Any) -> Tensor: ...
-        def __rmul__(self, other: Any) -> Tensor: ...
         def __truediv__(self, other: Any) -> Tensor: ...
-        def __neg__(self) -> Tensor: ...
+        def __floordiv__(self, other: Any) -> Tensor: ...
+        def __mod__(self, other: Any) -> Tensor: ...
+        def __pow__(self, other: Any) -> Tensor: ...
+        def __matmul__(self, other: Any) -> Tensor: ...
+        def __and__(self, other: Any) -> Tensor: ...
+        def __or__(self, other: Any) -> Tensor: ...
+        def __radd__(self, other: Any) -> Tensor: ...
+        def __rsub__(self, other: Any) -> Tensor: ...
+        def __rmul__(self, other: Any) -> Tensor: ...
+        def __rtruediv__(self, other: Any) -> Tensor: ...
+        def __rpow__(self, other: Any) -> Tensor: ...
+        def __rmatmul__(self, other: Any) -> Tensor: ...
+        def __lt__(self, other: Any) -> Tensor: ...
+        def __le__(self, other: Any) -> Tensor: ...
+        def __gt__(self, other: Any) -> Tensor: ...
+        def __ge__(self, other: Any) -> Tensor: ...
 
     # ----- what it is -----
 
@@ -167,6 +96,11 @@ class Tensor:
     @property
     def is_leaf(self) -> bool:
         return self.node is None
+
+    @property
+    def _base(self) -> Tensor | None:
+        """Of a view, the tensor whose memory it looks at."""
+        return None if self.origin is None else self.origin.root
 
     @property
     def grad_fn(self) -> Node | None:
@@ -196,6 +130,17 @@ class Tensor:
     @data.setter
     def data(self, new: Tensor) -> None:
         self.array = new.array if isinstance(new, Tensor) else np.asarray(new)
+
+    @property
+    def cell(self) -> list:
+        """[version, views], made when it is first asked for."""
+        if self._cell is None:
+            self._cell = [0, None]
+        return self._cell
+
+    @cell.setter
+    def cell(self, cell: list) -> None:
+        self._cell = cell
 
     @property
     def _version(self) -> int:
@@ -300,52 +245,94 @@ class Tensor:
             words.append("requires_grad=True")
         return printing.call("tensor", self.array, words)
 
-    # ----- what it does -----
+    # ----- its gradient -----
 
-    def backward(self, gradient: Tensor | None = None, retain_graph: bool = False) -> None:
+    def backward(
+        self,
+        gradient: Any = None,
+        retain_graph: bool | None = None,
+        create_graph: bool = False,
+        inputs: Any = None,
+    ) -> None:
         """Adds d(self)/d(leaf), times `gradient`, to `.grad` of every leaf that requires grad.
 
         gradient: of self's shape; may be left out where self has one element. retain_graph: keep what the graph
-        saved, so that it can be walked again. https://docs.pytorch.org/docs/stable/generated/torch.Tensor.backward.html
+        saved, so that it can be walked again. create_graph: record how the gradients come about, so that they have
+        gradients. inputs: the tensors whose `.grad` alone is to be added to, leaves or not.
+        https://docs.pytorch.org/docs/stable/generated/torch.Tensor.backward.html
         """
-        run_backward(self, seed_gradient(self, gradient), accumulate_grad, retain_graph)
+        if inputs is not None:
+            inputs = [inputs] if isinstance(inputs, Tensor) else list(inputs)
+            if not inputs:
+                raise RuntimeError("backward(inputs=[]) would give no tensor a gradient: leave `inputs` out")
+        retain = create_graph if retain_graph is None else retain_graph
+        seed = seed_gradient(self, gradient, create_graph)
+        wanted = None if inputs is None else wanted_keys(inputs)
+        with set_grad_enabled(create_graph):
+            run_backward({self.key: seed}, accumulate_grad, retain, create_graph, wanted)
 
-    def assign(self, rule: Rule, *others: Any) -> Tensor:
-        """self = rule(self, *others), in self's memory: what `+=` and its kin are."""
-        if _mode.grad and self._requires_grad and self.node is None:
+    @property
+    def key(self) -> Any:
+        """What this tensor's gradient goes by in a walk."""
+        node = self.node
+        return self if node is None else node if node.outputs is None else (node, self.index)
+
+    def retain_grad(self) -> None:
+        """Lets `.grad` be filled in for a tensor that is no leaf."""
+        if not self._requires_grad:
+            raise RuntimeError("retain_grad() of a tensor that does not require grad: it will never have a gradient")
+        if self.node is not None:
+            self._hooks().retains = weakref.ref(self)
+
+    @property
+    def retains_grad(self) -> bool:
+        hooks = self.node and self.node.hooks and self.node.hooks.get(self.index)
+        return bool(hooks and hooks.retains is not None and hooks.retains() is self)
+
+    def register_hook(self, hook: Callable[[Tensor], Tensor | None]) -> RemovableHandle:
+        """Calls `hook` with the gradient when it is whole; what it returns, if anything, is put in its place.
+
+        https://docs.pytorch.org/docs/stable/generated/torch.Tensor.register_hook.html
+        """
+        if not self._requires_grad:
+            raise RuntimeError("register_hook() on a tensor that does not require grad: it will never have a gradient")
+
+        def on_gradient(gradient: Any) -> Any:
+            given = gradient if isinstance(gradient, Tensor) else Tensor(gradient)
+            out = hook(given)
+            if out is None:
+                return gradient
+            if not isinstance(out, Tensor) or out.shape != given.shape:
+                got = f"shape {out.shape}" if isinstance(out, Tensor) else type(out).__name__
+                raise RuntimeError(f"a hook returns None or a tensor of shape {given.shape}, got {got}")
+            if out.dtype != given.dtype:
+                raise RuntimeError(f"a hook returns None or a tensor of {given.dtype}, got {out.dtype}")
+            return out if isinstance(gradient, Tensor) else out.array
+
+        return RemovableHandle(self._hooks().functions, on_gradient)
+
+    def register_post_accumulate_grad_hook(self, hook: Callable[[Tensor], None]) -> RemovableHandle:
+        """Calls `hook` with this leaf each time after its `.grad` has been added to."""
+        if self.node is not None or not self._requires_grad:
             raise RuntimeError(
-                f"in-place {rule.name} on a leaf that requires grad would lose the value its gradient belongs to: "
-                "write it inside `with no_grad():`, or out of place (x = x + y)"
+                "register_post_accumulate_grad_hook() takes a leaf that requires grad: use register_hook()"
             )
-        keeps = rule.saved and any(saved is not None and 0 in saved.arguments for saved in rule.saved.values())
-        shadow = Tensor(
-            self.array.copy() if keeps and _mode.grad else self.array, self._requires_grad, self.node, self.index
-        )
-        new = apply(rule, shadow, *(shadow if other is self else other for other in others))
-        if new._requires_grad and self.cell[1]:
-            raise RuntimeError(
-                f"in-place {rule.name} on memory that views share, inside a graph: the views' gradients would be "
-                "wrong. Write it out of place (x = x + y), or on x.clone()"
-            )
-        if new.shape != self.shape:
-            raise RuntimeError(
-                f"in-place {rule.name} would change the shape from {self.shape} to {new.shape}: write it out of place"
-            )
-        if CATEGORY[new.dtype.kind] > CATEGORY[self.dtype.kind]:
-            raise RuntimeError(
-                f"in-place {rule.name} gives {new.dtype}, which {self.dtype} cannot hold: write it out of place"
-            )
-        if not self.array.flags.writeable:
-            raise RuntimeError(
-                f"in-place {rule.name} on read-only memory (expanded, or shared with other processes): "
-                "write x.clone() first"
-            )
-        # int64 goes into uint8 as in torch: the categories have been compared above.
-        np.copyto(self.array, new.array, casting="unsafe")
-        self.cell[0] += 1
-        if _mode.grad:  # where nothing is recorded, a parameter stays one
-            self.node, self.index, self._requires_grad = new.node, new.index, new._requires_grad
-        return self
+        return RemovableHandle(self._hooks().after, hook)
+
+    def _hooks(self) -> Hooks:
+        if self.node is None:
+            self.hooks = self.hooks or Hooks()
+            return self.hooks
+        if self.node.hooks is None:
+            self.node.hooks = {}
+        return self.node.hooks.setdefault(self.index, Hooks())
+
+
+class Origin(NamedTuple):
+    """How a view looks at memory: through these rules, one after the other, with their settings, at what `root` has."""
+
+    root: Tensor
+    path: tuple[tuple[Rule, dict[str, Any]], ...]
 
 
 def restore(kind: type[Tensor], array: np.ndarray, requires_grad: bool) -> Tensor:
@@ -363,84 +350,6 @@ def check_can_require_grad(dtype: np.dtype) -> None:
 # ----- calling a rule -----
 
 
-def literal(x: Any) -> Any:
-    """An operator's input as numpy takes it: an array, or a Python number that changes no dtype."""
-    if isinstance(x, np.generic):  # np.float64 is a float, too, but one that would make float32 float64
-        return x.item()
-    if isinstance(x, np.ndarray | int | float | complex):
-        return x
-    raise TypeError(
-        f"an operator takes tensors, numpy arrays and numbers, got {type(x).__name__}: write pargrad.tensor(...)"
-    )
-
-
-def category(number: Any) -> int:
-    return next(rank for rank, kind in enumerate((bool, int, float, complex)) if isinstance(number, kind))
-
-
-def result_dtype(arrays: list[Any]) -> np.dtype:
-    """torch's promotion: the dtype of arrays, then of 0-d arrays, then of literals, each only to a higher category."""
-    result = None
-    for rank in (
-        [x.dtype for x in arrays if isinstance(x, np.ndarray) and x.ndim],
-        [x.dtype for x in arrays if isinstance(x, np.ndarray) and not x.ndim],
-        [CATEGORY_DEFAULT[category(x)] for x in arrays if not isinstance(x, np.ndarray)],
-    ):
-        highest = None
-        for dtype in rank:
-            if highest is None or CATEGORY[dtype.kind] > CATEGORY[highest.kind]:
-                highest = dtype
-            elif CATEGORY[dtype.kind] == CATEGORY[highest.kind]:
-                highest = np.promote_types(highest, dtype)
-        if highest is not None and (result is None or CATEGORY[highest.kind] > CATEGORY[result.kind]):
-            result = highest
-    assert result is not None
-    return result
-
-
-def coerce(rule: Rule, arrays: list[Any]) -> list[Any]:
-    """Brings the array arguments of a rule to one dtype, as its row says."""
-    dtype = None
-    for x in arrays:
-        if type(x) is np.ndarray:
-            if dtype is None:
-                dtype = x.dtype
-            elif x.dtype is not dtype:
-                break
-        elif rule.dtype == "match" or (type(x) is not float and type(x) is not int):
-            break
-    else:
-        if dtype is not None and dtype.kind == "f":
-            return arrays  # the way of nearly every call
-    arrays = [literal(x) for x in arrays]
-    moving = [x for i, x in enumerate(arrays) if i not in rule.fixed]
-    if rule.dtype == "match":
-        kinds = {str(x.dtype) for x in moving if isinstance(x, np.ndarray)}
-        if len(kinds) > 1 or len(moving) > sum(isinstance(x, np.ndarray) for x in moving):
-            raise RuntimeError(
-                f"{rule.name}: expected tensors of one dtype, got {' and '.join(sorted(kinds)) or 'a number'}: "
-                "write x.float() or x.to(y.dtype)"
-            )
-        return arrays
-    target = result_dtype(moving)
-    if CATEGORY[target.kind] < 2:
-        if rule.dtype == "floating":
-            raise RuntimeError(f"{rule.name}: expected a floating-point tensor, got {target}: write x.float()")
-        if rule.dtype == "float":
-            target = DEFAULT_FLOAT
-    single = all(not isinstance(x, np.ndarray) for x in moving)
-    return [
-        x
-        if i in rule.fixed
-        else x.astype(target, copy=False)
-        if isinstance(x, np.ndarray)
-        else np.asarray(x, target)
-        if single
-        else x
-        for i, x in enumerate(arrays)
-    ]
-
-
 def explain(rule: Rule, arrays: list[Any], settings: dict[str, Any], error: Exception) -> Exception:
     """numpy's error in the operator's terms, of the type that torch raises."""
     given = ", ".join(f"{x.dtype}{list(x.shape)}" if isinstance(x, np.ndarray) else repr(x) for x in arrays)
@@ -451,91 +360,193 @@ def explain(rule: Rule, arrays: list[Any], settings: dict[str, Any], error: Exce
 
 def apply(rule: Rule, *inputs: Any, **settings: Any) -> Any:
     """Calls a rule on Tensors (arrays and numbers are constants) and records it where a gradient will be wanted."""
+    return call(rule, inputs, settings)
+
+
+def call(rule: Rule, inputs: tuple, settings: dict[str, Any]) -> Any:
+    """`apply`, with the inputs as a tuple and the settings as a dict."""
     arrays = []
     needed = False
+    dtype = None
+    uniform = True
     for x in inputs:
         if isinstance(x, Tensor):
             if x.stacked:
                 return x.apply(rule, inputs, settings)
-            arrays.append(x.array)
-            needed = needed or x._requires_grad
+            array = x.array
+            arrays.append(array)
+            if x._requires_grad:
+                needed = True
+            if dtype is None:
+                dtype = array.dtype
+            elif dtype is not array.dtype:
+                uniform = False
         else:
             arrays.append(x)
-    if rule.dtype != "as is":
-        arrays = coerce(rule, arrays)
-    else:
-        arrays = [x if type(x) is np.ndarray else np.asarray(x) for x in arrays]
+            if type(x) is not float or not rule.literals:
+                uniform = False
+    # Floats of one width and weak literals are the way of nearly every call: there is nothing to promote.
+    if not uniform or (dtype is not FLOAT32 and dtype is not FLOAT64):
+        arrays = [as_array(x) for x in arrays] if rule.dtype == "as is" else coerce(rule, arrays)
     try:
-        result = rule.function(*arrays, **settings)
+        result = rule.function(*arrays, **settings) if settings else rule.function(*arrays)
     except (ValueError, IndexError) as error:
         raise explain(rule, arrays, settings, error) from None
     if not rule.differentiable:
-        return Tensor(as_array(result))
+        return constant(as_array(result))
 
+    edges = edges_of(rule, inputs, result) if needed and mode.grad else None
     value = result[0]
-    edges: list = []
-    if needed and _mode.grad:
-        for i, x in enumerate(inputs):
-            if isinstance(x, Tensor) and x._requires_grad:
-                vjp = i if rule.joint else result[i + 1]
-                if vjp is not None:
-                    target, array = x.node, x.array
-                    edges.append((vjp, x if target is None else target, x.index, array.shape, array.dtype))
-    joint = result[1] if rule.joint else None
-
     if type(value) is tuple:
-        values = [as_array(each) for each in value]
-        node = Node(rule, edges, joint, [(each.shape, each.dtype) for each in values]) if edges else None
-        outputs = tuple(
-            Tensor(each, True, node, i) if node is not None and each.dtype.kind in "fc" else Tensor(each)
-            for i, each in enumerate(values)
-        )
-        if node is not None:
-            remember(node, inputs, outputs)
-        return outputs
-
-    if type(value) is not np.ndarray:
-        value = np.asarray(value)  # numpy gives scalars where arrays were 0-d
-    if edges and value.dtype.kind in "fc":
-        node = Node(rule, edges, joint, None)
-        output = Tensor(value, True, node)
-        remember(node, inputs, (output,))
+        return several(rule, inputs, settings, result, edges) if edges else tuple(map(constant, value))
+    array = value if type(value) is np.ndarray else np.asarray(value)  # numpy gives scalars where arrays were 0-d
+    if edges and array.dtype.kind in "fc":
+        node = Node(rule, edges)
+        output = Tensor(array, True, node)
+        if rule.joint:
+            node.joint = result[1]
+        if rule.keeps:
+            remember(node, inputs, (output,), (value,), settings)
+        if array.dtype.kind == "c":
+            node.conjugate = rule.holomorphic
+        if anomaly.enabled:
+            node.trace = Trace.of(inputs, (output,))
     else:
-        output = Tensor(value)
-    if rule.view and isinstance(inputs[0], Tensor) and np.may_share_memory(value, arrays[0]):
-        output.cell = inputs[0].cell
-        output.cell[1] = True
+        output = constant(array)
+    if rule.view and isinstance(inputs[0], Tensor) and np.may_share_memory(array, arrays[0]):
+        note_view(output, inputs[0], rule, settings)
     return output
 
 
-def as_array(value: Any) -> np.ndarray:
-    return value if type(value) is np.ndarray else np.asarray(value)
+def edges_of(rule: Rule, inputs: tuple, result: Any) -> list:
+    """For each input that needs a gradient, its vjp and where what that gives goes."""
+    edges: list = []
+    place = 0
+    for x in inputs:
+        place += 1
+        if isinstance(x, Tensor) and x._requires_grad:
+            vjp = place - 1 if rule.joint else result[place]
+            if vjp is not None:
+                source, array = x.node, x.array
+                if source is None:
+                    edges.append((vjp, x, True, array.shape, array.dtype))
+                else:
+                    key = source if source.outputs is None else (source, x.index)
+                    edges.append((vjp, key, False, array.shape, array.dtype))
+    return edges
 
 
-def remember(node: Node, inputs: tuple, outputs: tuple[Tensor, ...]) -> None:
-    """Notes the versions of the tensors that the vjps keep, so that backward can tell when one was overwritten."""
-    table, variadic = node.rule.saved, node.rule.variadic
-    for edge in node.edges if node.joint is None else [[node.joint]]:  # type: ignore[union-attr]
+def several(rule: Rule, inputs: tuple, settings: dict[str, Any], result: Any, edges: list) -> tuple[Tensor, ...]:
+    """The values of a rule that gives more than one, as outputs of one node."""
+    arrays = [as_array(value) for value in result[0]]
+    kinds = {array.dtype.kind for array in arrays}
+    if not kinds & {"f", "c"}:
+        return tuple(map(constant, arrays))
+    node = Node(rule, edges)
+    node.outputs = [(array.shape, array.dtype) for array in arrays]
+    node.conjugate = rule.holomorphic and "c" in kinds
+    if rule.joint:
+        node.joint = result[1]
+    outputs = tuple(
+        Tensor(array, True, node, i) if array.dtype.kind in "fc" else constant(array) for i, array in enumerate(arrays)
+    )
+    if rule.keeps:
+        remember(node, inputs, outputs, result[0], settings)
+    if anomaly.enabled:
+        node.trace = Trace.of(inputs, outputs)
+    return outputs
+
+
+def constant(value: Any) -> Tensor:
+    """A value that nothing was recorded of."""
+    out = Tensor(value if type(value) is np.ndarray else np.asarray(value))  # numpy gives scalars where arrays were 0-d
+    if mode.inference:
+        out.cell = INFERENCE
+    return out
+
+
+class InferenceCell(list):
+    """In the place of a version cell: a tensor made inside `inference_mode` has no versions and is in no graph."""
+
+    def __getitem__(self, index: Any) -> Any:
+        if index == 0 and not mode.inference:
+            raise RuntimeError(
+                "a tensor made inside inference_mode can be neither saved for backward nor changed in place outside: "
+                "write x.clone() first"
+            )
+        return super().__getitem__(index)
+
+
+INFERENCE = InferenceCell([0, None])
+
+
+def note_view(output: Tensor, input: Tensor, rule: Rule, settings: dict[str, Any]) -> None:
+    """Makes the output known as a view: it shares the version, and follows what happens to the memory's graph."""
+    cell = output.cell = input.cell
+    if cell is INFERENCE:
+        return
+    root, path = input.origin or (input, ())
+    output.origin = Origin(root, (*path, (rule, settings)))
+    views = cell[1]
+    if views is None:
+        cell[1] = [weakref.ref(output)]
+    else:
+        count = len(views)
+        if count >= 16 and not count & (count - 1):  # now and then, forget the dead
+            views[:] = [view for view in views if view() is not None]
+        views.append(weakref.ref(output))
+
+
+def remember(node: Node, inputs: tuple, outputs: Any, values: tuple, settings: dict[str, Any]) -> None:
+    """Notes what the vjps keep and in which version, so that backward can tell when one was overwritten."""
+    rule, saved = node.rule, []
+    if rule.plain is not None:
+        node.inputs, node.settings = inputs, settings
+    for edge in [[node.joint]] if rule.joint else node.edges:  # type: ignore[list-item, union-attr]
         vjp = edge[0]
-        keeps = table[vjp.__code__]
+        keeps = rule.saved[vjp.__code__]
         if keeps is None:
             continue
-        for i in range(len(inputs)) if variadic and keeps.arguments else keeps.arguments:
+        arguments, local = keeps
+        for i in range(len(inputs)) if rule.variadic and arguments else arguments:
             x = inputs[i]
             if isinstance(x, Tensor):
-                node.saved.append((x.cell, x.cell[0], i))
-        for i in keeps.locals:
-            kept = vjp.__closure__[i].cell_contents  # type: ignore[index]
-            for output in outputs:
-                if kept is output.array:
-                    node.saved.append((output.cell, output.cell[0], None))
+                cell = x._cell
+                saved.append((cell, 0 if cell is None else cell[0], i, x))
+        for i in local:
+            kept = vjp.__closure__[i].cell_contents
+            for place, value in enumerate(values):
+                if kept is value:
+                    cell = outputs[place].cell
+                    saved.append((cell, cell[0], -1 - place, kept))
+                    break
+            else:
+                if isinstance(kept, np.ndarray | np.generic) and kept.dtype.kind in "fc":
+                    # Made of the inputs on the way to the value: for second derivatives it is made again.
+                    node.inputs, node.settings = inputs, settings
+    node.saved = saved
+
+
+class Trace(NamedTuple):
+    """Where an operator was recorded, and whether its value has a nan that its inputs have not."""
+
+    stack: str
+    made_nan: bool
+
+    @classmethod
+    def of(cls, inputs: tuple, outputs: tuple[Tensor, ...]) -> Trace:
+        def nan(x: Any) -> bool:
+            return isinstance(x, Tensor) and x.dtype.kind in "fc" and bool(np.isnan(x.array).any())
+
+        stack = "".join(traceback.format_list(traceback.extract_stack()[:-3]))
+        return cls(stack, any(map(nan, outputs)) and not any(map(nan, inputs)))
 
 
 # ----- backward -----
 
 
-def seed_gradient(root: Tensor, gradient: Any) -> np.ndarray:
-    """The gradient that a backward walk starts with, checked."""
+def seed_gradient(root: Tensor, gradient: Any, create_graph: bool = False) -> Any:
+    """The gradient that a backward walk starts with, checked: an array, or a Tensor where a graph is created."""
     if not root._requires_grad:
         raise RuntimeError(
             "backward() on a tensor that does not require grad: nothing it was computed from has requires_grad=True, "
@@ -547,112 +558,42 @@ def seed_gradient(root: Tensor, gradient: Any) -> np.ndarray:
                 f"backward() without a gradient takes a tensor of one element, got shape {root.shape}: "
                 "write x.sum().backward() or x.backward(gradient)"
             )
-        return np.ones_like(root.array)
-    array = gradient.array if isinstance(gradient, Tensor) else np.asarray(gradient)
-    if array.shape != root.shape:
-        raise RuntimeError(f"backward(gradient): expected shape {root.shape}, got {array.shape}")
-    return array.astype(root.dtype, copy=False)
+        if root.dtype.kind == "c":
+            raise RuntimeError(
+                f"backward() without a gradient takes a real tensor, got {root.dtype}: "
+                "write x.abs().backward() or x.backward(gradient)"
+            )
+        ones = np.ones_like(root.array)
+        return Tensor(ones) if create_graph else ones
+    given = gradient if isinstance(gradient, Tensor) else Tensor(np.asarray(gradient))
+    if given.shape != root.shape:
+        raise RuntimeError(f"backward(gradient): expected shape {root.shape}, got {given.shape}")
+    if create_graph:
+        return given if given.dtype == root.dtype else given.to(root.dtype)
+    return given.array.astype(root.dtype, copy=False)
 
 
-def accumulate_grad(leaf: Tensor, gradient: np.ndarray, owned: bool) -> None:
+def wanted_keys(inputs: list[Tensor]) -> dict[Any, Tensor]:
+    for i, x in enumerate(inputs):
+        if not x._requires_grad:
+            raise RuntimeError(
+                f"input {i} of shape {x.shape} does not require grad: write x.requires_grad_() before computing with it"
+            )
+    return {x.key: x for x in inputs}
+
+
+def accumulate_grad(leaf: Tensor, gradient: Any, owned: bool) -> None:
     """Adds to `leaf.grad`. An array that somebody else may hold is copied, never kept."""
-    if leaf.grad is None:
+    if isinstance(gradient, Tensor):  # recorded: the sum must be, too
+        leaf.grad = gradient.clone() if leaf.grad is None else leaf.grad + gradient
+    elif leaf.grad is None:
         leaf.grad = Tensor(gradient if owned else gradient.copy())
     else:
         np.add(leaf.grad.array, gradient, out=leaf.grad.array)
         leaf.grad.cell[0] += 1
+    if leaf.hooks is not None:
+        for function in list(leaf.hooks.after.values()):
+            function(leaf)
 
 
-def unbroadcast(gradient: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """Sums a gradient over the dimensions along which the input was repeated."""
-    extra = gradient.ndim - len(shape)
-    stretched = tuple(i + extra for i, size in enumerate(shape) if size == 1 and gradient.shape[i + extra] != 1)
-    out = as_array(gradient.sum(axis=(*range(extra), *stretched)))
-    return out if out.shape == shape else out.reshape(shape)
-
-
-def run_backward(
-    root: Tensor,
-    gradient: np.ndarray,
-    accumulate: Callable[[Tensor, np.ndarray, bool], None],
-    retain_graph: bool = False,
-) -> None:
-    """Walks the graph under `root` once, newest operator first, and hands each leaf its whole gradient.
-
-    accumulate(leaf, gradient, owned) is called once a leaf, as soon as its last contribution has arrived; `owned`
-    says whether the array is nobody else's. This is where the trainer's gradient slots come in.
-    """
-    if root.node is None:
-        accumulate(root, gradient, False)
-        return
-    nodes, uses = reach(root.node)
-    pending: dict[Any, np.ndarray] = {root.node if root.node.outputs is None else (root.node, root.index): gradient}
-    owned: set[Any] = set()  # targets whose pending array was made here, so that it may be added to in place
-
-    for node in sorted(nodes, key=attrgetter("order"), reverse=True):
-        if node.outputs is None:
-            g: Any = pending.pop(node)
-        else:
-            parts = [pending.pop((node, i), None) for i in range(len(node.outputs))]
-            g = tuple(np.zeros(*each) if part is None else part for part, each in zip(parts, node.outputs))
-        for cell, version, whose in node.saved:
-            if cell[0] != version:
-                raise overwritten(node, cell, version, whose)
-        gradients = None if node.joint is None else node.joint(g)
-        for vjp, target, index, shape, dtype in node.edges:  # type: ignore[union-attr]
-            out = vjp(g) if gradients is None else gradients[vjp]
-            if type(out) is not np.ndarray:
-                out = np.asarray(out)
-            if out.shape != shape:
-                out = unbroadcast(out, shape)
-            if out.dtype is not dtype:
-                out = out.astype(dtype, copy=False)
-
-            leaf = type(target) is not Node
-            key = target if leaf or target.outputs is None else (target, index)
-            before = pending.get(key)
-            if before is None:
-                pending[key] = out
-                if out is not g and out.base is None:  # then it was made by this very vjp
-                    owned.add(key)
-            elif key in owned:
-                np.add(before, out, out=before)
-            else:
-                pending[key] = as_array(before + out)
-                owned.add(key)
-            if leaf:
-                uses[target] -= 1
-                if not uses[target]:
-                    accumulate(target, pending.pop(target), target in owned)
-        if not retain_graph:
-            node.edges = node.joint = None
-            node.saved = []
-
-
-def reach(root: Node) -> tuple[set[Node], dict[Tensor, int]]:
-    """The nodes under a node, and how many edges lead to each leaf."""
-    nodes, stack = {root}, [root]
-    uses: dict[Tensor, int] = {}
-    while stack:
-        node = stack.pop()
-        if node.edges is None:
-            raise RuntimeError(
-                f"backward through {node} a second time: what it saved was freed by the first. "
-                "Write backward(retain_graph=True) the first time, or compute the value again"
-            )
-        for edge in node.edges:
-            target = edge[1]
-            if type(target) is not Node:
-                uses[target] = uses.get(target, 0) + 1
-            elif target not in nodes:
-                nodes.add(target)
-                stack.append(target)
-    return nodes, uses
-
-
-def overwritten(node: Node, cell: list, version: int, argument: int | None) -> RuntimeError:
-    whose = "its value" if argument is None else f"its argument {argument}"
-    return RuntimeError(
-        f"{node.rule.name} saved {whose} for backward, and an in-place operator has changed it since (version "
-        f"{cell[0]}, expected {version}): write that operator out of place (x = x + y), or on x.clone()"
-    )
+Hooks.receive = staticmethod(accumulate_grad)  # type: ignore[assignment]

@@ -1,7 +1,8 @@
 """What the tests of rules and tensors are checked with; test_checks.py shows that each fails on something wrong.
 
-A rule is checked on one of its samples. Derivatives are compared in float64 only, by one random direction in and one
-out: two dot products, whatever the shapes. The tolerances are constants: a test cannot be made to pass by a wider one.
+A rule is checked on one of its samples. Derivatives are compared in float64 and complex128 only, by one random
+direction in and one out: two dot products, whatever the shapes. That of complex numbers is Re(sum(conj(w) z)), which is
+what a complex gradient is meant for. The tolerances are constants: a test cannot be made to pass by a wider one.
 """
 
 import zlib
@@ -9,12 +10,14 @@ import zlib
 import numpy as np
 
 import pargrad
+import pargrad.autograd
 from pargrad.rules import RULES
 from pargrad.tensor import Tensor, apply, no_grad, unbroadcast
 
 STEP = 1e-5
 DIFFERENCE = 1e-6  # between a derivative and a central difference, next to the size of both
 EXACT = {np.dtype(np.float64): 1e-12, np.dtype(np.float32): 2e-6}  # rounding, a few operations long
+EXACT |= {np.dtype(np.complex128): EXACT[np.dtype(np.float64)], np.dtype(np.complex64): EXACT[np.dtype(np.float32)]}
 
 CASES = [
     (f"{rule.name}-{number}", rule, sample) for rule in RULES.values() for number, sample in enumerate(rule.samples)
@@ -24,18 +27,35 @@ CASES = [
 def draw(rule, sample, dtype=np.float64):
     """The arguments of a sample, the same in every run, and different ones for different rules."""
     seed = zlib.crc32(f"{rule.name} {sample}".encode())
-    return sample.arrays(np.random.default_rng(seed), dtype)
+    arrays = sample.arrays(np.random.default_rng(seed), dtype)
+    return [x.astype(np.result_type(dtype, 1j)) if is_complex(x) else x for x in arrays]
 
 
 def weights(shape, dtype=np.float64):
     """A gradient to send backward: no element is 0, and no two are equal."""
     values = np.random.default_rng(int(np.prod(shape)) + len(shape)).uniform(0.5, 1.5, shape)
     values[np.arange(values.size).reshape(shape) % 3 == 1] *= -1
+    if np.dtype(dtype).kind == "c":
+        values = np.asarray(values + 1j * np.random.default_rng(values.size).uniform(-1.5, 1.5, shape))
     return values.astype(dtype)
 
 
-def is_float(x):
-    return isinstance(x, np.ndarray) and x.dtype.kind == "f"
+def can_require_grad(x):
+    return isinstance(x, np.ndarray) and x.dtype.kind in "fc"
+
+
+def is_complex(x):
+    return isinstance(x, np.ndarray) and x.dtype.kind == "c"
+
+
+def product(weights, values):
+    """The real inner product, of real and of complex arrays."""
+    return float(np.vdot(weights, values).real)
+
+
+def precision(x):
+    """float32 of float32 and complex64, float64 of float64 and complex128."""
+    return np.finfo(np.asarray(x).dtype).dtype
 
 
 def listed(x):
@@ -46,19 +66,27 @@ def copied(arrays):
     return [x.copy() if isinstance(x, np.ndarray) else x for x in arrays]
 
 
-def run(library, function, arrays):
-    """Values of `function` and gradients of its float arrays, in pargrad or torch, which agree on every name used here.
+def array_of(tensor):
+    """The elements of a tensor; torch may have noted, and not yet done, that they are conjugated, negated or 0."""
+    return tensor.array if isinstance(tensor, Tensor) else tensor.numpy(force=True)
 
-    Each float value is sent `weights` of its shape. A gradient that never arrives is None.
+
+def run(library, function, arrays):
+    """Values of `function` and gradients of its float and complex arrays, in pargrad or torch.
+
+    The two agree on every name used here. Each such value is sent `weights` of its shape. A gradient that never
+    arrives is None.
     """
-    tensors = [library.tensor(x, requires_grad=is_float(x)) if isinstance(x, np.ndarray) else x for x in arrays]
+    tensors = [library.tensor(x, requires_grad=can_require_grad(x)) if isinstance(x, np.ndarray) else x for x in arrays]
     values = listed(function(*tensors))
     for value in values:
         if value.requires_grad:
-            seed = library.tensor(weights(tuple(value.shape), value.detach().numpy().dtype))
+            seed = library.tensor(weights(tuple(value.shape), array_of(value).dtype))
             value.backward(seed, retain_graph=True)
-    gradients = [None if not is_float(x) or t.grad is None else t.grad.numpy() for x, t in zip(arrays, tensors)]
-    return [value.detach().numpy() for value in values], gradients
+    gradients = [
+        None if not can_require_grad(x) or t.grad is None else array_of(t.grad) for x, t in zip(arrays, tensors)
+    ]
+    return [array_of(value) for value in values], gradients
 
 
 def assert_equal(got, expected, tolerance=None):
@@ -99,24 +127,26 @@ def as_function(rule, settings):
 
 
 def check_derivative(function, arrays):
-    """backward agrees with central differences, for each float argument by itself; says how many there were."""
+    """backward agrees with central differences, for each argument that has one by itself; says how many there were."""
     generator = np.random.default_rng(7)
     _, gradients = run(pargrad, function, arrays)
     checked = 0
     for i, x in enumerate(arrays):
-        if not is_float(x) or gradients[i] is None:
+        if not can_require_grad(x) or gradients[i] is None:
             continue
-        assert x.dtype == np.float64, "derivatives are compared in float64 only"
+        assert precision(x) == np.float64, "derivatives are compared in float64 only"
         direction = generator.uniform(-1, 1, x.shape)
+        if is_complex(x):
+            direction = direction + 1j * generator.uniform(-1, 1, x.shape)
 
         def projected(distance, i=i, x=x, direction=direction):
             moved = [Tensor(each) if isinstance(each, np.ndarray) else each for each in arrays]
             moved[i] = Tensor(np.asarray(x + distance * direction))
             values = [value.array for value in listed(function(*moved))]
-            return sum(float(np.vdot(weights(value.shape), value)) for value in values if is_float(value))
+            return sum(product(weights(value.shape, value.dtype), value) for value in values if can_require_grad(value))
 
         numeric = (projected(STEP) - projected(-STEP)) / (2 * STEP)
-        exact = float(np.vdot(gradients[i], direction))
+        exact = product(gradients[i], direction)
         assert abs(exact - numeric) <= DIFFERENCE * max(1.0, abs(numeric)), (
             f"argument {i}: the derivative along a random direction is {exact}, by differences {numeric}"
         )
@@ -125,24 +155,26 @@ def check_derivative(function, arrays):
 
 
 def check_dtypes(rule, sample):
-    """float32 in, float32 out: the value, what each vjp gives, and what reaches the leaf."""
+    """float32 in, float32 out (and complex64): the value, what each vjp gives, and what reaches the leaf."""
     arrays = draw(rule, sample, np.float32)
     values, _ = call(rule, arrays, sample.settings)
     cast = sample.settings.get("dtype", np.float32)
     for value in values:
-        if np.asarray(value).dtype.kind == "f":
-            assert np.asarray(value).dtype == cast, f"float32 became {np.asarray(value).dtype}"
+        if can_require_grad(np.asarray(value)):
+            assert precision(value) == precision(np.zeros(0, cast)), f"float32 became {np.asarray(value).dtype}"
     if not rule.differentiable:
         return
     seeds = [weights(np.shape(value), np.asarray(value).dtype) for value in values]
     for gradient in gradients_of(rule, arrays, sample.settings, seeds):
         if gradient is not None:
-            assert np.asarray(gradient).dtype == cast, f"a gradient of float32 is {np.asarray(gradient).dtype}"
-    leaves = [Tensor(x, requires_grad=is_float(x)) if isinstance(x, np.ndarray) else x for x in arrays]
+            assert precision(gradient) == precision(np.zeros(0, cast)), (
+                f"a gradient of float32 is {np.asarray(gradient).dtype}"
+            )
+    leaves = [Tensor(x, requires_grad=can_require_grad(x)) if isinstance(x, np.ndarray) else x for x in arrays]
     outputs = listed(apply(rule, *leaves, **sample.settings))
     outputs[0].backward(Tensor(weights(outputs[0].shape, outputs[0].dtype)))
     for x, leaf in zip(arrays, leaves):
-        if is_float(x) and leaf.grad is not None:
+        if can_require_grad(x) and leaf.grad is not None:
             assert (leaf.grad.dtype, leaf.grad.shape) == (x.dtype, x.shape)
 
 
@@ -153,7 +185,7 @@ def layouts(x):
     backwards = x[::-1].copy()[::-1] if x.ndim else x.copy()
     for other in (x.copy(order="F"), strided, backwards):
         other.flags.writeable = False
-        assert np.array_equal(other, x, equal_nan=other.dtype.kind == "f")
+        assert np.array_equal(other, x, equal_nan=can_require_grad(other))
         yield other
 
 
@@ -233,7 +265,9 @@ def check_versions(rule, sample):
     arrays = draw(rule, sample)
 
     def attempt(overwritten):
-        leaves = [Tensor(x.copy(), requires_grad=is_float(x)) if isinstance(x, np.ndarray) else x for x in arrays]
+        leaves = [
+            Tensor(x.copy(), requires_grad=can_require_grad(x)) if isinstance(x, np.ndarray) else x for x in arrays
+        ]
         # Clones, because a leaf is never freed and could not be overwritten outside no_grad.
         inputs = [apply(RULES["clone"], x) if isinstance(x, Tensor) else x for x in leaves]
         outputs = listed(apply(rule, *inputs, **sample.settings))
@@ -241,9 +275,12 @@ def check_versions(rule, sample):
         if overwritten is not None:
             tensor = outputs[overwritten[1]] if isinstance(overwritten, tuple) else inputs[overwritten]
             with no_grad():
-                tensor[...] = {"f": lambda x: x + 0.7, "i": lambda x: 1 - x, "b": np.logical_not}[tensor.dtype.kind](
-                    tensor.array
-                )
+                tensor[...] = {
+                    "f": lambda x: x + 0.7,
+                    "c": lambda x: x + 0.7j,
+                    "i": lambda x: 1 - x,
+                    "b": np.logical_not,
+                }[tensor.dtype.kind](tensor.array)
         for output, seed in zip(outputs, seeds):
             if output.requires_grad:
                 output.backward(seed, retain_graph=True)
@@ -271,3 +308,41 @@ def check_unbroadcast(rule, sample):
     for x, gradient in zip(arrays, gradients_of(rule, arrays, sample.settings, seeds)):
         if gradient is not None:
             assert unbroadcast(np.asarray(gradient), x.shape).shape == x.shape
+
+
+def check_recorded(rule, sample):
+    """Given Tensors, the vjps give what they give for arrays, and it is differentiable in the gradients given."""
+    arrays = draw(rule, sample)
+    values, _ = call(rule, arrays, sample.settings)
+    seeds = [weights(np.shape(value), np.asarray(value).dtype) for value in values]
+    expected = gradients_of(rule, arrays, sample.settings, seeds)
+    leaves = [Tensor(seed, can_require_grad(seed)) for seed in seeds]
+    total, squares = 0, 0.0
+    for one, other in zip(gradients_of(rule, arrays, sample.settings, leaves), expected, strict=True):
+        if other is not None:
+            one = one if isinstance(one, Tensor) else Tensor(np.asarray(one))
+            assert_equal([one.detach().array], [np.asarray(other)])
+            total = total + ((one * one.conj()).real if one.dtype.kind == "c" else one * one).sum()
+            squares += product(other, other)
+    if squares:
+        assert total.requires_grad, "what a vjp gives is outside the graph of what it was given"
+        total.backward()
+        # Of what is linear in g, the derivative of half the square along g is the square.
+        along = sum(product(leaf.grad.array, seed) for leaf, seed in zip(leaves, seeds) if leaf.grad is not None)
+        assert abs(along / 2 - squares) <= DIFFERENCE * squares, f"the square is {squares}, by derivatives {along / 2}"
+
+
+def check_second_derivative(function, arrays):
+    """The derivative of the gradients agrees with central differences of the gradients."""
+
+    def gradients(*inputs):
+        wanted = [x for x in inputs if isinstance(x, Tensor) and can_require_grad(x.array)]
+        for x in wanted:
+            x.requires_grad_()  # which differences do not ask for
+        values = [value for value in listed(function(*inputs)) if value.requires_grad]
+        seeds = [Tensor(weights(value.shape, value.dtype)) for value in values]
+        found = pargrad.autograd.grad(values, wanted, seeds, create_graph=True, allow_unused=True)
+        # With what was given beside them, a derivative that never arrives is 0, and not left out.
+        return (*(each for each in found if each is not None), *(1 * x for x in wanted))
+
+    return check_derivative(gradients, arrays)

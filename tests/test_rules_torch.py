@@ -7,19 +7,39 @@ import torch.nn.functional as F
 
 import pargrad as pg
 from pargrad.rules import RULES
+from tests import spatial_torch
 from tests.checks import CASES, as_function, assert_equal, draw, run
 
 # The same call in torch, where it is not torch.NAME with the same arguments and settings.
 TWINS = {
+    **spatial_torch.TWINS,
+    **{name: getattr(torch.linalg, name) for name in ("inv", "solve", "solve_triangular")},
+    "cholesky": lambda x: torch.linalg.cholesky((x + x.mT) / 2),
+    "eig": lambda x: signed_eigen(torch.linalg.eig(x), np.linalg.eig(x.detach().numpy())),
+    "eigh": lambda x: signed_eigen(torch.linalg.eigh((x + x.mT) / 2), np.linalg.eigh((x + x.mT).detach().numpy())),
+    "lstsq": lambda x, y, **settings: (lambda all: (all[0], *all[2:]))(torch.linalg.lstsq(x, y, **settings)),
+    "lu_factor": lambda x: torch.linalg.lu_factor_ex(x)[:2],
+    "matrix_exp": torch.linalg.matrix_exp,
+    "pinv": torch.linalg.pinv,
+    "qr": lambda x, mode="reduced": tuple(torch.linalg.qr(x, mode)),
+    "slogdet": lambda x: tuple(torch.linalg.slogdet(x)),
+    "svd": lambda x: signed_singular(torch.linalg.svd(x, False), np.linalg.svd(x.detach().numpy(), False)),
     "gammainc": lambda x, y: torch.special.gammainc(torch.as_tensor(x, dtype=y.dtype), y),
     "gammaincc": lambda x, y: torch.special.gammaincc(torch.as_tensor(x, dtype=y.dtype), y),
+    "distance": lambda x, y, p=2.0: torch.cdist(x[..., None, :], y[..., None, :], p)[..., 0, 0],
     "add_into_zeros": lambda x, index, shape, once=False: transposed(x, index, shape),
     "gather": lambda x, index, dim: torch.gather(x, dim, index),
     # torch does not differentiate by a src that is larger than the index.
     "scatter": lambda x, index, src, dim: torch.scatter(x, dim, index, src[tuple(map(slice, index.shape))]),
     "scatter_add": lambda x, index, src, dim: torch.scatter_add(x, dim, index, src[tuple(map(slice, index.shape))]),
+    "scatter_prod": lambda x, index, src, dim: reduced(x, index, src, dim, "prod"),
+    "scatter_extreme": lambda x, index, src, dim, largest=True: reduced(x, index, src, dim, "amax" if largest else "amin"),
+    "set_at": lambda x, value, index: assigned(x.clone(), index, value),
     "index_add": lambda x, index, source, dim, alpha=1: torch.index_add(x, dim, index, source, alpha=alpha),
     "repeat": lambda x, repeats: x.repeat(repeats),
+    "dft": lambda x, inverse=False, **settings: (torch.fft.ifftn if inverse else torch.fft.fftn)(x, **settings),
+    "real_dft": torch.fft.rfft,
+    "half_dft": torch.fft.irfft,
     "unfold": lambda x, dimension, size, step: x.unfold(dimension, size, step),
     "div_rounded": lambda x, y, rounding_mode: torch.div(x, y, rounding_mode=rounding_mode),
     "heaviside": lambda x, values: torch.heaviside(x.detach(), values.detach()),
@@ -41,6 +61,22 @@ TWINS = {
     "expand": lambda x, size: x.expand(size),
     "getitem": lambda x, index: x[torch_index(index)],
     "linear": F.linear,
+    "binary_cross_entropy": lambda x, target: F.binary_cross_entropy(x, target, reduction="none"),
+    "ctc_loss": lambda *arguments, blank=0: true_ctc_loss(*arguments, blank),
+    "elu": lambda x, alpha=1.0, scale=1.0, input_scale=1.0: scale * torch.where(
+        x > 0, x, F.celu(x * input_scale, 1.0) * alpha
+    ),
+    "embedding": lambda weight, index, **settings: F.embedding(torch.as_tensor(index), weight, **settings),
+    "gelu": F.gelu,
+    "gelu_tanh": lambda x: F.gelu(x, approximate="tanh"),
+    "hardtanh": F.hardtanh,
+    "prelu": lambda x, weight: torch.where(x > 0, x, x * weight),
+    "log_sigmoid": F.logsigmoid,
+    "mish": F.mish,
+    "silu": F.silu,
+    "softplus": F.softplus,
+    "standardize": lambda x, dim, eps: standardized(x, dim, eps)[0],
+    "standardize_with_moments": lambda x, dim, eps: standardized(x, dim, eps),
     "max": lambda x, dim, keepdim=False: tuple(torch.max(x, dim, keepdim)),
     "min": lambda x, dim, keepdim=False: tuple(torch.min(x, dim, keepdim)),
     "sigmoid_cross_entropy": lambda x, target: F.binary_cross_entropy_with_logits(x, target, reduction="none"),
@@ -51,9 +87,48 @@ TWINS = {
 }
 
 
+def standardized(x, dim, eps):
+    mean = x.mean(dim, keepdim=True)
+    variance = (x - mean).square().mean(dim, keepdim=True)
+    return (x - mean) / (variance + eps).sqrt(), mean.squeeze(dim), variance.squeeze(dim)
+
+
+def true_ctc_loss(x, targets, input_lengths, target_lengths, blank):
+    """torch's, whose gradient is the derivative and exp(x) more, which log_softmax takes away again."""
+    value = F.ctc_loss(x, targets, input_lengths, target_lengths, blank, "none")
+    within = torch.arange(len(x))[:, None] < input_lengths
+    more = (torch.exp(x.detach()) * x).sum(2).where(within, 0.0).sum(0)
+    return value - more + more.detach()
+
+
 def transposed(x, index, shape):
     zeros = torch.zeros(shape, dtype=x.dtype, requires_grad=True)
     return torch.autograd.grad(zeros[torch_index(index)], zeros, x, create_graph=True)[0]
+
+
+def reduced(x, index, src, dim, reduce):
+    return torch.scatter_reduce(x, dim, index, src[tuple(map(slice, index.shape))], reduce)
+
+
+def assigned(x, index, value):
+    x[torch_index(index)] = value
+    return x
+
+
+def signed(vectors, other, dim):
+    """Vectors that may have any phase, with the signs of other ones and their largest element real."""
+    largest = vectors.gather(dim, vectors.abs().argmax(dim, keepdim=True))
+    turned = vectors * largest.conj() / largest.abs()
+    return turned * torch.sign((turned.detach() * torch.tensor(other)).real.sum(dim, keepdim=True))
+
+
+def signed_eigen(pair, other):
+    return pair[0], signed(pair[1], other[1], -2)
+
+
+def signed_singular(three, other):
+    u, s, vh = three
+    return signed(u, other[0], -2), s, signed(vh, other[2], -1)
 
 
 def torch_index(index):
@@ -63,12 +138,12 @@ def torch_index(index):
 
 
 # torch's own trigamma has ten digits in float64, its Bessel functions eight (test_special_torch.py shows it).
-ROUGH = {"digamma": 1e-9, "polygamma": 1e-9}
+ROUGH = {"airy_ai": 1e-5, "digamma": 1e-9, "polygamma": 1e-9}
 ROUGH |= {f"bessel_{which}": 1e-7 for which in ("j0", "j1", "y0", "y1")}
 
 
 # Rules that have a derivative where torch has none.
-AHEAD = {name for name in RULES if "bessel" in name}
+AHEAD = {name for name in RULES if "bessel" in name} | {"airy_ai"}
 
 
 def agree(name, arrays, settings):

@@ -11,7 +11,8 @@ from pargrad.rules import RULES
 from pargrad.rules.stacks import NotStackable
 from pargrad.rules.table import Rule, integers, sample
 from pargrad.stacking import Stacked
-from pargrad.tensor import Tensor, apply, run_backward
+from pargrad.graph import run_backward
+from pargrad.tensor import Tensor, apply
 
 SLICES = 4
 CASES = [
@@ -22,8 +23,8 @@ CASES = [
 ]
 # What a stack cannot do with the same bits, or at all; it is then done slice by slice.
 LEFT_OUT = {
-    "sum-4", "mean-4", "amax-4", "amin-4", "linear-1", "linear-2", "matmul-1", "matmul-2", "matmul-3", "matmul-4",
-    "matmul-5", "softmax_cross_entropy-1", "gather-3", "scatter_add-3", "scatter-2", "flip-3", "roll-2", "roll-4",
+    "sum-4", "mean-4", "amax-4", "amin-4", "linear-1", "linear-2", "matmul-3", "matmul-4",
+    "matmul-5", "softmax_cross_entropy-1", "complex-1", "gather-3", "scatter_add-3", "scatter-2", "scatter_prod-3", "scatter_extreme-3", "scatter_extreme-7", "flip-3", "roll-2", "roll-4",
     "unfold-4",
 }  # fmt: skip
 
@@ -31,7 +32,7 @@ LEFT_OUT = {
 def gradients(outputs, leaves, cotangents):
     """The gradient of each leaf; a stack's all below each other."""
     found = {}
-    run_backward(outputs, cotangents, lambda leaf, gradient, owned: found.__setitem__(leaf, gradient))
+    run_backward({outputs.key: cotangents}, lambda leaf, gradient, owned: found.__setitem__(leaf, gradient))
     return [found.get(leaf) for leaf in leaves]
 
 
@@ -94,13 +95,17 @@ def test_larger_stacks_have_the_bits_of_their_slices():
         (("linear", lambda n: sample((n, 300), (70, 300), (70,)), [True, False, False]),
          ("softmax_cross_entropy", lambda n: sample((n, 41), integers(41, n)), [True, True]),
          ("matmul", lambda n: sample((n, 300), (300, 70)), [True, False]),
+         ("matmul", lambda n: sample((3, n, 30), (30, 70)), [True, False]),
+         ("matmul", lambda n: sample((2, 3, n, 30), (3, 30, n)), [True, True]),
          ("exp", lambda n: sample((n, 301)), [True]),
          ("tanh", lambda n: sample((n, 301)), [True]),
          ("add", lambda n: sample((n, 301), (301,)), [True, True]),
          ("sum", lambda n: sample((n, 301)), [True]),
          ("sum", lambda n: sample((n, 301), dim=0), [True]),
          ("mean", lambda n: sample((n, 301), dim=1), [True]),
-         ("log_softmax", lambda n: sample((n, 301), dim=1), [True])),
+         ("log_softmax", lambda n: sample((n, 301), dim=1), [True]),
+         ("standardize", lambda n: sample((n, 301), dim=-1, eps=1e-5), [True]),
+         ("standardize", lambda n: sample((n, 5, 7), dim=(0, 2), eps=1e-5), [True])),
     ):  # fmt: skip
         name, make, stacked = one
         for dtype in (np.float32, np.float64):

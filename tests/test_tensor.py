@@ -15,7 +15,8 @@ from hypothesis.extra import numpy as arrays_of
 
 import pargrad as pg
 from pargrad.nn import Parameter
-from pargrad.tensor import Tensor, run_backward
+from pargrad.graph import run_backward
+from pargrad.tensor import Tensor
 from tests.checks import assert_equal, check_derivative, weights
 
 X, Y = [0.5, 1.5, 2.5], [2.0, 4.0, 0.5]
@@ -558,7 +559,7 @@ def test_backward_frees_as_it_goes():
     top = values[-1].sum()
     del values, node, target
     alive_at_the_leaf = []
-    run_backward(top, np.ones((), np.float64), lambda *_: alive_at_the_leaf.append([one() is not None for one in exps]))
+    run_backward({top.key: np.ones((), np.float64)}, lambda *_: alive_at_the_leaf.append([one() is not None for one in exps]))
     assert len(exps) == 6
     assert not any(alive_at_the_leaf[0][:-1])  # from the newest to the oldest; the last may be the one in hand
 
@@ -682,7 +683,7 @@ def test_accumulate_is_called_once_a_leaf_with_its_whole_gradient():
         calls.append((target, gradient, owned))
 
     total = ((x + y) + x * y + x * z).sum()
-    run_backward(total, np.ones((), np.float32), accumulate)
+    run_backward({total.key: np.ones((), np.float32)}, accumulate)
     assert [next(name for name, one in zip("xyz", (x, y, z)) if one is target) for target, *_ in calls].count("x") == 1
     assert {id(target) for target, *_ in calls} == {id(x), id(y), id(z)}
     assert len(calls) == 3
@@ -717,19 +718,19 @@ def test_what_accumulate_is_told_it_owns_is_nobody_elses():
             if owned:
                 gradient[...] = np.nan
 
-        run_backward(out, seed, accumulate, retain_graph=True)
+        run_backward({out.key: seed}, accumulate, retain_graph=True)
         assert expected is None or {owned for *_, owned in told} == expected
         assert not np.isnan(seed).any()
         assert_equal([seed], [kept])
         first = [values for values, *_ in told]
         told.clear()
-        run_backward(out, seed, accumulate)
+        run_backward({out.key: seed}, accumulate)
         assert_equal([values for values, *_ in told], first)
 
 
 def test_a_leaf_as_the_root_gets_the_gradient_itself():
     x, calls = leaf(X), []
-    run_backward(x, np.ones(3, np.float32), lambda *call: calls.append(call))
+    run_backward({x.key: np.ones(3, np.float32)}, lambda *call: calls.append(call))
     assert [(target is x, gradient.tolist(), owned) for target, gradient, owned in calls] == [(True, [1.0] * 3, False)]
 
 

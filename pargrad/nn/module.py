@@ -12,7 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from pargrad.tensor import CATEGORY, Tensor, check_can_require_grad
+from pargrad.promotion import CATEGORY
+from pargrad.tensor import Tensor, check_can_require_grad
 
 IncompatibleKeys = namedtuple("IncompatibleKeys", ["missing_keys", "unexpected_keys"])
 

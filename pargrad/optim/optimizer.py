@@ -13,7 +13,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from pargrad.tensor import Tensor, enable_grad
+from pargrad.modes import enable_grad
+from pargrad.tensor import Tensor
 
 
 class Optimizer:

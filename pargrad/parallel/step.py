@@ -21,7 +21,9 @@ from pargrad.parallel.objective import Objective
 from pargrad.parallel.shards import Node, reduce_tree, shard_slice
 from pargrad.rules.stacks import NotStackable
 from pargrad.stacking import Stacked
-from pargrad.tensor import Tensor, no_grad, run_backward, seed_gradient
+from pargrad.graph import run_backward
+from pargrad.modes import no_grad
+from pargrad.tensor import Tensor, seed_gradient
 
 STACKED_ELEMENTS = 1 << 20
 
@@ -250,9 +252,9 @@ class Replica:
                 reached[i] = 1
 
         if isinstance(total, Stacked):
-            run_backward(total, np.ones_like(total.slices), add_slices)
+            run_backward({total.key: np.ones_like(total.slices)}, add_slices)
         else:
-            run_backward(total, seed_gradient(total, None), add)
+            run_backward({total.key: seed_gradient(total, None)}, add)
 
     def check_buffers(self) -> None:
         for (name, module, attribute, buffer), view in zip(self.buffer_places, self.now.buffer_views):

@@ -9,6 +9,7 @@ import math
 import numpy as np
 
 from pargrad.rules import table
+from pargrad.rules.complex import complexes, is_complex, ordered
 from pargrad.rules.stacks import elementwise
 from pargrad.rules.table import boolean, integers, sample
 
@@ -20,6 +21,8 @@ def rule(*samples, **options):
 BINARY = (sample((2, 3), (2, 3)), sample((4, 1, 3), (2, 1)), sample((), (2,)), sample((0, 3), (3,)))
 UNARY = (sample((2, 3)), sample(()), sample((0, 2)))
 POSITIVE = tuple(one._replace(domain=(0.1, 3.0)) for one in UNARY)
+COMPLEX = (sample(complexes(2, 3)), sample(complexes()))
+NUMBER = int | float | complex
 
 # ----- arithmetic -----
 
@@ -50,15 +53,17 @@ def pow(x, y):
 
     # Where the exponent is 0, or the base, the derivative is 0: 0 * inf would be nan.
     def vjp_x(g):
-        if isinstance(y, int | float):  # a literal stays weak, as it was in the value
+        if isinstance(y, NUMBER):  # a literal stays weak, as it was in the value
             return g * (y * x ** (y - 1)) if y else np.zeros_like(g)
         flat = y == 0
         return g * np.where(flat, 0, y * x ** np.where(flat, 1, y - 1))
 
     def vjp_y(g):
-        if isinstance(x, int | float):
-            return g * z * float(np.log(x)) if x else np.where(y >= 0, 0, g * z * -np.inf)
-        flat = (x == 0) & (y >= 0)
+        if isinstance(x, NUMBER):
+            if not x:
+                return np.where(np.real(y) >= 0, 0, g * z * -np.inf)
+            return g * z * np.log(x + 0j if is_complex(z) else x).item()
+        flat = (x == 0) & (np.real(y) >= 0)
         return np.where(flat, 0, g * z * np.log(np.where(flat, 1, x)))
 
     return z, vjp_x, vjp_y
@@ -71,11 +76,13 @@ def neg(x):
 
 @rule(sample((2, 3), (2, 3), domain=(0.5, 3.0)), numpy=np.floor_divide, differentiable=False)
 def floor_divide(x, y):
+    ordered(x, y)
     return x // y
 
 
 @rule(sample((2, 3), (2, 3), domain=(0.5, 3.0)), sample((4,), (), domain=(0.5, 3.0)), numpy=(np.remainder, np.mod))
 def remainder(x, y):
+    ordered(x, y)
     return x % y, lambda g: g, lambda g: -g * (x // y)
 
 
@@ -110,23 +117,25 @@ def tanh(x):
     return y, lambda g: g * (1 - y * y)
 
 
-@rule(*UNARY, sample((3,), domain=(-90.0, 90.0)), dtype="float")
+@rule(*UNARY, sample((3,), domain=(-90.0, 90.0)), *COMPLEX, dtype="float")
 def sigmoid(x):
-    # exp of a number that is never positive cannot overflow.
-    e = np.exp(-np.abs(x))
-    y = np.where(x >= 0, 1, e) / (1 + e)
+    # exp of a number whose real part is never positive cannot overflow.
+    positive = np.real(x) >= 0
+    e = np.exp(np.where(positive, -x, x) if is_complex(x) else -np.abs(x))
+    y = np.where(positive, 1, e) / (1 + e)
     return y, lambda g: g * (y * (1 - y))
 
 
 @rule(*UNARY)
 def relu(x):
+    ordered(x)
     y = np.maximum(x, 0)
     return y, lambda g: np.where(y <= 0, 0, g)
 
 
-@rule(*UNARY, numpy=(np.abs, np.absolute))
+@rule(*UNARY, *COMPLEX, numpy=(np.abs, np.absolute), holomorphic=False)
 def abs(x):
-    return np.abs(x), lambda g: g * np.sign(x)
+    return np.abs(x), lambda g: g * np.sign(x)  # of a complex number z, z / |z|
 
 
 # ----- arithmetic of two and three -----
@@ -134,8 +143,8 @@ def abs(x):
 
 def dtyped(*values):
     """Literals as arrays of the others' dtype, for functions of a literal alone: numpy's would be float64."""
-    dtype = next(x.dtype for x in values if not isinstance(x, int | float))
-    return tuple(np.asarray(x, dtype) if isinstance(x, int | float) else x for x in values)
+    dtype = next(x.dtype for x in values if not isinstance(x, NUMBER))
+    return tuple(np.asarray(x, dtype) if isinstance(x, NUMBER) else x for x in values)
 
 
 NONZERO = tuple(one._replace(domain=(0.5, 3.0)) for one in BINARY)
@@ -176,6 +185,7 @@ def lerp(x, end, weight):
 
 @rule(*NONZERO, sample((3,), (3,), domain=(-3.0, -0.5)), numpy=np.fmod)
 def fmod(x, y):
+    ordered(x, y)
     return np.fmod(x, y), lambda g: g, lambda g: -g * np.trunc(x / y)
 
 
@@ -188,6 +198,7 @@ def fmod(x, y):
 )
 def div_rounded(x, y, *, rounding_mode="floor"):
     """div with a rounding_mode: the quotient as an integer, in the dtype of the arguments."""
+    ordered(x, y)
     x, y = dtyped(x, y)
     if rounding_mode == "floor":
         z = np.floor_divide(x, y)
@@ -204,6 +215,7 @@ def div_rounded(x, y, *, rounding_mode="floor"):
 @rule(*BINARY, dtype="float", numpy=np.arctan2)
 def atan2(x, y):
     """The angle of the point (y, x); its derivative at (0, 0) is 0."""
+    ordered(x, y)
 
     def over_square(z):  # z / (x * x + y * y), which would overflow
         length = np.hypot(x, y)
@@ -215,6 +227,7 @@ def atan2(x, y):
 
 @rule(*BINARY, dtype="floating", numpy=np.hypot)
 def hypot(x, y):
+    ordered(x, y)
     z = np.hypot(x, y)
     return z, lambda g: g * (x / z), lambda g: g * (y / z)
 
@@ -222,26 +235,38 @@ def hypot(x, y):
 @rule(*BINARY, dtype="float", numpy=np.copysign)
 def copysign(x, y):
     """The size of x with the sign of y, that of -0.0 too; its derivative is 0 where x is 0."""
+    ordered(x, y)
     z = np.copysign(x, y)
     return z, lambda g: g * np.where(x == 0, 0, z / np.where(x == 0, 1, x)), lambda g: np.zeros_like(g)
 
 
 @rule(*BINARY, dtype="floating", numpy=np.nextafter)
 def nextafter(x, y):
+    ordered(x, y)
     return np.nextafter(x, y), lambda g: np.where(x == y, 0, g), lambda g: np.zeros_like(g)
 
 
-@rule(*BINARY, dtype="float", numpy=np.logaddexp)
+def log_of_sum(x, y):
+    """np.logaddexp, of complex numbers too."""
+    if not is_complex(x) and not is_complex(y):
+        return np.logaddexp(x, y)
+    top = np.maximum(np.real(x), np.real(y))
+    top = np.where(np.isfinite(top), top, 0)  # -inf - -inf would be nan
+    return top + np.log(np.exp(x - top) + np.exp(y - top))
+
+
+@rule(*BINARY, sample(complexes(2, 3), complexes(3)), dtype="float", numpy=np.logaddexp)
 def logaddexp(x, y):
     return (
-        np.logaddexp(x, y),
-        lambda g: g * np.exp(-np.logaddexp(0, y - x)),
-        lambda g: g * np.exp(-np.logaddexp(0, x - y)),
+        log_of_sum(x, y),
+        lambda g: g * np.exp(-log_of_sum(0, y - x)),
+        lambda g: g * np.exp(-log_of_sum(0, x - y)),
     )
 
 
 @rule(*BINARY, dtype="float", numpy=np.logaddexp2)
 def logaddexp2(x, y):
+    ordered(x, y)
     return (
         np.logaddexp2(x, y),
         lambda g: g * np.exp2(-np.logaddexp2(0, y - x)),
@@ -252,21 +277,22 @@ def logaddexp2(x, y):
 @rule(*BINARY, dtype="float")
 def ldexp(x, y):
     """x * 2 ** y, for a y of any dtype."""
-    x, y = dtyped(x, y)
-    power = np.exp2(y)
-    return x * power, lambda g: g * power, lambda g: g * (x * power * LN2)
+    z = x * np.exp2(dtyped(x, y)[1])
+    return z, lambda g: g * np.exp2(dtyped(x, y)[1]), lambda g: g * (z * LN2)
 
 
 @rule(*(one._replace(domain=(0.1, 3.0)) for one in BINARY), dtype="float")
 def xlogy(x, y):
     """x * log(y), which is 0 where x is 0 and y is not nan."""
-    x, y = dtyped(x, y)
-    nothing = np.logical_and(x == 0, np.logical_not(np.isnan(y)))
-    z = np.where(nothing, 0, x * np.log(np.where(nothing, 1, y)))
+    ordered(x, y)
+    a, b = dtyped(x, y)
+    nothing = np.logical_and(a == 0, np.logical_not(np.isnan(b)))
+    z = np.where(nothing, 0, a * np.log(np.where(nothing, 1, b)))
 
     def vjp_x(g):
-        outside = np.logical_and(x == 0, y <= 0)
-        return g * np.where(outside, 0, np.log(np.where(outside, 1, y)))
+        a, b = dtyped(x, y)
+        outside = np.logical_and(a == 0, b <= 0)
+        return g * np.where(outside, 0, np.log(np.where(outside, 1, b)))
 
     return z, vjp_x, lambda g: g * (x / y)
 
@@ -274,13 +300,15 @@ def xlogy(x, y):
 @rule(*(one._replace(domain=(-0.5, 3.0)) for one in BINARY), dtype="float")
 def xlog1py(x, y):
     """x * log(1 + y), which is 0 where x is 0 and y is not nan."""
-    x, y = dtyped(x, y)
-    nothing = np.logical_and(x == 0, np.logical_not(np.isnan(y)))
-    z = np.where(nothing, 0, x * np.log1p(np.where(nothing, 0, y)))
+    ordered(x, y)
+    a, b = dtyped(x, y)
+    nothing = np.logical_and(a == 0, np.logical_not(np.isnan(b)))
+    z = np.where(nothing, 0, a * np.log1p(np.where(nothing, 0, b)))
 
     def vjp_x(g):
-        outside = np.logical_and(x == 0, y <= -1)
-        return g * np.where(outside, 0, np.log1p(np.where(outside, 0, y)))
+        a, b = dtyped(x, y)
+        outside = np.logical_and(a == 0, b <= -1)
+        return g * np.where(outside, 0, np.log1p(np.where(outside, 0, b)))
 
     return z, vjp_x, lambda g: g * (x / (1 + y))
 
@@ -288,6 +316,7 @@ def xlog1py(x, y):
 @rule(*BINARY, numpy=np.heaviside, differentiable=False)
 def heaviside(x, values):
     """0 where x is negative, 1 where it is positive, `values` where it is 0. torch has no derivative of it either."""
+    ordered(x, values)
     x, values = dtyped(x, values)
     return np.where(x == 0, values, x > 0)
 
@@ -295,6 +324,7 @@ def heaviside(x, values):
 @rule(*BINARY, numpy=np.fmax)
 def fmax(x, y):
     """The greater of two, or the one that is not nan; of equal ones the first takes the gradient."""
+    ordered(x, y)
 
     def first():
         return np.logical_or(x >= y, np.isnan(y))
@@ -305,6 +335,7 @@ def fmax(x, y):
 @rule(*BINARY, numpy=np.fmin)
 def fmin(x, y):
     """The smaller of two, or the one that is not nan; of equal ones the first takes the gradient."""
+    ordered(x, y)
 
     def first():
         return np.logical_or(x <= y, np.isnan(y))
@@ -351,6 +382,7 @@ PROBABILITY = tuple(one._replace(domain=(0.1, 0.9)) for one in UNARY)
 @rule(*PROBABILITY, sample((6,), domain=(0.0, 1.0), eps=0.25), dtype="float")
 def logit(x, *, eps=None):
     """log(x / (1 - x)), of x clamped to [eps, 1 - eps] where eps is given; the derivative is 0 outside of it."""
+    ordered(x)
     z = x if eps is None else np.clip(x, eps, 1 - eps)
 
     def vjp(g):
@@ -417,14 +449,17 @@ def cosh(x):
     return np.cosh(x), lambda g: g * np.sinh(x)
 
 
-@rule(*UNARY, dtype="float", numpy=np.arcsinh)
+@rule(*UNARY, *COMPLEX, dtype="float", numpy=np.arcsinh)
 def asinh(x):
-    return np.arcsinh(x), lambda g: g / np.hypot(x, 1)
+    return np.arcsinh(x), lambda g: g / (np.sqrt(1 + x * x) if is_complex(x) else np.hypot(x, 1))
 
 
-@rule(*(one._replace(domain=(1.2, 3.0)) for one in UNARY), dtype="float", numpy=np.arccosh)
+@rule(*(one._replace(domain=(1.2, 3.0)) for one in UNARY), *COMPLEX, dtype="float", numpy=np.arccosh)
 def acosh(x):
-    return np.arccosh(x), lambda g: g / np.sqrt((x - 1) * (x + 1))
+    def root():  # of complex numbers, one root of the product would have another branch cut
+        return np.sqrt(x - 1) * np.sqrt(x + 1) if is_complex(x) else np.sqrt((x - 1) * (x + 1))
+
+    return np.arccosh(x), lambda g: g / root()
 
 
 @rule(*INSIDE, dtype="float", numpy=np.arctanh)
@@ -449,11 +484,13 @@ def sinc(x):
 
 @rule(*UNARY, dtype="float", numpy=(np.deg2rad, np.radians))
 def deg2rad(x):
+    ordered(x)
     return np.deg2rad(x), lambda g: g * (math.pi / 180)
 
 
 @rule(*UNARY, dtype="float", numpy=(np.rad2deg, np.degrees))
 def rad2deg(x):
+    ordered(x)
     return np.rad2deg(x), lambda g: g * (180 / math.pi)
 
 
@@ -462,6 +499,7 @@ def rad2deg(x):
 
 def whole(function, x):
     """Integers are rounded already, and stay integers."""
+    ordered(x)
     return function(x) if x.dtype.kind in "fc" else np.positive(x)
 
 
@@ -483,6 +521,7 @@ def trunc(x):
 @rule(*UNARY, sample((4,), decimals=1), sample((4,), domain=(-99.0, 99.0), decimals=-1), numpy=(np.round, np.around))
 def round(x, *, decimals=0):
     """To the nearest, of two equally near to the even one; to that many decimals, or tens where negative."""
+    ordered(x)
     if x.dtype.kind in "iu":
         z = np.positive(x)
     elif decimals < 0:
@@ -495,17 +534,20 @@ def round(x, *, decimals=0):
 
 @rule(*UNARY, dtype="floating")
 def frac(x):
+    ordered(x)
     return x - np.trunc(x), lambda g: g
 
 
-@rule(*UNARY, numpy=np.sign)
+@rule(*UNARY)
 def sign(x):
-    """-1, 0 or 1; of nan, nan, as numpy has it: torch gives 0, which hides it."""
+    """-1, 0 or 1; of nan, nan, as numpy has it: torch gives 0, which hides it. `sgn` takes complex numbers, too."""
+    ordered(x)
     return x.copy() if x.dtype.kind == "b" else np.sign(x), lambda g: np.zeros_like(g)
 
 
 @rule(*UNARY, numpy=np.signbit, differentiable=False)
 def signbit(x):
+    ordered(x)
     return np.signbit(x)
 
 
@@ -526,6 +568,7 @@ def nan_to_num(x, *, nan=0.0, posinf=None, neginf=None):
 
 @rule(*BINARY, numpy=np.maximum)
 def maximum(x, y):
+    ordered(x, y)
     return (
         np.maximum(x, y),
         lambda g: np.where(x < y, 0, np.where(x == y, g / 2, g)),
@@ -535,6 +578,7 @@ def maximum(x, y):
 
 @rule(*BINARY, numpy=np.minimum)
 def minimum(x, y):
+    ordered(x, y)
     return (
         np.minimum(x, y),
         lambda g: np.where(x > y, 0, np.where(x == y, g / 2, g)),
@@ -544,6 +588,8 @@ def minimum(x, y):
 
 @rule(sample((2, 3), min=-0.5, max=1.0), sample((3,), min=0.0), sample((), max=0.0), numpy=np.clip)
 def clamp(x, *, min=None, max=None):
+    ordered(x, min, max)
+
     def inside():
         return np.logical_and(True if min is None else x >= min, True if max is None else x <= max)
 
@@ -578,21 +624,25 @@ def ne(x, y):
 
 @rule(*BINARY, numpy=np.less, differentiable=False)
 def lt(x, y):
+    ordered(x, y)
     return np.less(x, y)
 
 
 @rule(*BINARY, numpy=np.less_equal, differentiable=False)
 def le(x, y):
+    ordered(x, y)
     return np.less_equal(x, y)
 
 
 @rule(*BINARY, numpy=np.greater, differentiable=False)
 def gt(x, y):
+    ordered(x, y)
     return np.greater(x, y)
 
 
 @rule(*BINARY, numpy=np.greater_equal, differentiable=False)
 def ge(x, y):
+    ordered(x, y)
     return np.greater_equal(x, y)
 
 
@@ -666,11 +716,13 @@ def isfinite(x):
 
 @rule(*UNARY, numpy=np.isposinf, differentiable=False)
 def isposinf(x):
+    ordered(x)
     return x == np.inf
 
 
 @rule(*UNARY, numpy=np.isneginf, differentiable=False)
 def isneginf(x):
+    ordered(x)
     return x == -np.inf
 
 

@@ -1,7 +1,8 @@
-"""Operators that pick elements by index, and those that put them there."""
+"""Operators that pick elements by index; `scattering` has those that put them there."""
 
 import numpy as np
 
+from pargrad.rules.complex import complexes
 from pargrad.rules.stacks import NotStackable, shifted
 from pargrad.rules.table import integers, rule, sample
 
@@ -75,15 +76,16 @@ def check_along(index, dim, sizes, *others):
 
 
 def along(index, dim):
-    """numpy's index for what `gather` takes along `dim`."""
-    places = list(np.ix_(*map(np.arange, index.shape)))
-    places[dim : dim + 1 or None] = [index]
+    """numpy's index for what `gather` takes along `dim`; in second derivatives the index may be a Tensor."""
+    array = np.atleast_1d(np.asarray(index))
+    places = list(np.ix_(*map(np.arange, array.shape)))
+    places[dim : dim + 1 or None] = [array]
     return tuple(places)
 
 
-def corner(index):
-    """The index of as much of another array as there is of this one."""
-    return tuple(map(slice, index.shape))
+def nothing(g, shape):
+    """Zeros, which no element of g goes into; part of the graph where g is, so that they have a derivative."""
+    return np.zeros(shape, g.dtype) + g.reshape(-1)[:0].sum()
 
 
 def lines(function, arrays, stacked, settings):
@@ -95,8 +97,7 @@ def lines(function, arrays, stacked, settings):
     return function(*full, **{**settings, "dim": shifted(settings["dim"])})
 
 
-# torch has numbers as vectors of one element here: `line` is the shape of x as a vector at least. An index becomes an
-# array because a rule that is called on Tensors, for second derivatives, is given it as a Tensor.
+# torch has numbers as vectors of one element here: `line` is the shape of x as a vector at least.
 
 
 @rule(
@@ -104,120 +105,20 @@ def lines(function, arrays, stacked, settings):
     sample((4, 3), integers(3, 2, 5), dim=-1),
     sample((3,), integers(3, 6), dim=0),
     sample((), integers(1, 2), dim=0),
+    sample(complexes(4, 3), integers(4, 2, 3), dim=0),
     dtype="as is",
     fixed=("index",),
     stack=lines,
 )
 def gather(x, index, *, dim):
-    shape = x.shape
-    line, index = shape or (1,), np.asarray(index)
+    shape, counts = x.shape, index.shape
+    line = shape or (1,)
     check_along(index, dim, line)
     if not index.size:
-        return np.zeros(index.shape, x.dtype), lambda g: np.zeros(shape, g.dtype), None
-    return (
-        x.reshape(line)[along(index, dim)],
-        lambda g: add_into_zeros(g, index=along(index, dim), shape=line).reshape(shape),
-        None,
-    )
+        return np.zeros(counts, x.dtype), lambda g: nothing(g, shape), None
 
+    def vjp(g):
+        place = along(index, dim)
+        return add_into_zeros(g.reshape(counts or (1,)), index=place, shape=line).reshape(shape)
 
-@rule(
-    sample((4, 3), integers(4, 2, 3), (3, 3), dim=0),
-    sample((4, 3), integers(3, 2, 5), (2, 5), dim=-1),
-    sample((3,), integers(3, 6), (6,), dim=0),
-    sample((), integers(1, 2), (2,), dim=0),
-    dtype="match",
-    fixed=("index",),
-    stack=lines,
-)
-def scatter_add(x, index, src, *, dim):
-    shape, given = x.shape, src.shape
-    line, wide = shape or (1,), given or (1,)
-    index = np.asarray(index)
-    check_along(index, dim, line, src)
-    index = index if index.ndim else index.reshape(1)
-
-    def vjp_src(g):
-        if not index.size:
-            return np.zeros(given, g.dtype)
-        taken = g.reshape(line)[along(index, dim)]
-        return (taken if taken.shape == wide else add_into_zeros(taken, index=corner(index), shape=wide)).reshape(given)
-
-    if not index.size:
-        return np.copy(x), lambda g: g, None, vjp_src
-    y = x + add_into_zeros(src.reshape(wide)[corner(index)], index=along(index, dim), shape=line).reshape(shape)
-    return y, lambda g: g, None, vjp_src
-
-
-def distinct(high, *shape):
-    """A sample's index that names no element twice along dim 0."""
-    return lambda generator: generator.permuted(np.arange(high).repeat(np.prod(shape[1:], dtype=int)).reshape(
-        high, *shape[1:]), axis=0)[: shape[0]]  # fmt: skip
-
-
-@rule(
-    sample((4, 3), distinct(4, 2, 3), (3, 3), dim=0),
-    sample((4,), distinct(4, 3), (3,), dim=-1),
-    sample((), distinct(1, 1), (1,), dim=0),
-    dtype="match",
-    fixed=("index",),
-    stack=lines,
-)
-def scatter(x, index, src, *, dim):
-    shape, given = x.shape, src.shape
-    line, wide = shape or (1,), given or (1,)
-    index = np.asarray(index)
-    check_along(index, dim, line, src)
-    index = index if index.ndim else index.reshape(1)
-
-    def written():
-        return add_into_zeros(np.ones(index.shape, bool), index=along(index, dim), shape=line, once=True).reshape(shape)
-
-    def vjp_src(g):
-        if not index.size:
-            return np.zeros(given, g.dtype)
-        taken = g.reshape(line)[along(index, dim)]
-        return (taken if taken.shape == wide else add_into_zeros(taken, index=corner(index), shape=wide)).reshape(given)
-
-    if not index.size:
-        return np.copy(x), lambda g: g, None, vjp_src
-    laid = add_into_zeros(src.reshape(wide)[corner(index)], index=along(index, dim), shape=line, once=True).reshape(
-        shape
-    )
-    return np.where(written(), laid, x), lambda g: np.where(written(), 0, g), None, vjp_src
-
-
-def rows(index, dim):
-    """numpy's index for all that has one of these positions along `dim`."""
-    return (slice(None),) * dim + (index,) if dim >= 0 else (Ellipsis, index, *(slice(None),) * (-1 - dim))
-
-
-@rule(
-    sample((4, 3), integers(4, 5), (5, 3), dim=0),
-    sample((4, 3), integers(3, 2), (4, 2), dim=-1, alpha=2),
-    sample((2, 4, 3), integers(4, 3), (2, 3, 3), dim=-2, alpha=-0.5),
-    dtype="match",
-    fixed=("index",),
-)
-def index_add(x, index, source, *, dim, alpha=1):
-    line, index = x.shape or (1,), np.asarray(index)
-    axis = dim + len(line) if dim < 0 else dim
-    if not 0 <= axis < len(line):
-        raise IndexError(f"expected a dim from {-len(line)} to {len(line) - 1}, got {dim}")
-    if index.ndim > 1 or index.dtype.kind not in "iu":
-        raise IndexError(f"expected a vector of integers as the index, got {index.dtype} of shape {index.shape}")
-    many = (*line[:axis], index.size, *line[axis + 1 :])
-    if (source.shape or (1,)) != many:
-        raise ValueError(
-            f"expected a source of shape {many} for x of shape {x.shape} and {index.size} positions along dim {dim}, "
-            f"got {source.shape}"
-        )
-    if index.size and (index.min() < 0 or index.max() >= line[axis]):
-        raise IndexError(f"expected an index from 0 to {line[axis] - 1} along dim {dim}, got {index.tolist()}")
-    shape, given = x.shape, source.shape
-
-    def place():
-        return rows(index.reshape(-1), axis)
-
-    y = x + alpha * add_into_zeros(source.reshape(many), index=place(), shape=line).reshape(shape)
-    return y, lambda g: g, None, lambda g: alpha * g.reshape(line)[place()].reshape(given)
+    return x.reshape(line)[along(index, dim)].reshape(counts), vjp, None

@@ -24,6 +24,8 @@ def transposed(x):
     stack=matrices,
 )
 def matmul(x, y):
+    if x.dtype == np.bool_:
+        raise ValueError("there is no matrix product of booleans: write x.long() or x.float()")
     # Numbers, not arrays: the derivative of x must not keep x alive.
     row, column = x.ndim == 1, y.ndim == 1
 

@@ -69,3 +69,31 @@ def sigmoid_cross_entropy(x, target):
         lambda g: g * (np.where(x >= 0, 1, e) / (1 + e) - target),
         lambda g: -g * x,
     )
+
+
+def log_from_minus_100(log, x):
+    """torch's logarithm of a probability: no less than -100."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.maximum(log(x), -100)
+
+
+@rule(
+    sample((2, 3), (2, 3), domain=(0.1, 0.9)),
+    sample((), (), domain=(0.1, 0.9)),
+    dtype="match",
+    stack=elementwise,
+)
+def binary_cross_entropy(x, target):
+    """-target log x - (1 - target) log(1 - x), elementwise; at x of 0 and 1 it is large and finite, as torch has it."""
+
+    def of_one():
+        return log_from_minus_100(np.log, x)
+
+    def of_zero():
+        return log_from_minus_100(lambda x: np.log1p(-x), x)
+
+    return (
+        (target - 1) * of_zero() - target * of_one(),
+        lambda g: g * ((x - target) / np.maximum((1 - x) * x, 1e-12)),
+        lambda g: g * (of_zero() - of_one()),
+    )

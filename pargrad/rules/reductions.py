@@ -7,6 +7,8 @@ from builtins import max as max_of_two
 
 import numpy as np
 
+from pargrad.rules.complex import complexes, is_complex, ordered, squared_size
+from pargrad.rules.elementwise import log_of_sum
 from pargrad.rules.stacks import along, normalized
 from pargrad.rules.table import rule, sample
 
@@ -74,6 +76,7 @@ def share(g, x, extreme, dim, keepdim):
 
 @rule(*REDUCTION, dtype="as is", numpy=(np.max, np.amax), stack=along)
 def amax(x, *, dim=None, keepdim=False):
+    ordered(x)
     dim = over(x, dim)
     y = np.max(x, axis=dim, keepdims=keepdim)
     return y, lambda g: share(g, x, y, dim, keepdim)
@@ -81,6 +84,7 @@ def amax(x, *, dim=None, keepdim=False):
 
 @rule(*REDUCTION, dtype="as is", numpy=(np.min, np.amin), stack=along)
 def amin(x, *, dim=None, keepdim=False):
+    ordered(x)
     dim = over(x, dim)
     y = np.min(x, axis=dim, keepdims=keepdim)
     return y, lambda g: share(g, x, y, dim, keepdim)
@@ -107,6 +111,7 @@ def place(g, shape, index, dim, keepdim):
 @rule(*ALONG, sample((2, 3), dim=0, keepdim=True), dtype="as is")
 def max(x, *, dim, keepdim=False):
     """Values and indices along one `dim`; the gradient goes to the chosen element alone."""
+    ordered(x)
     shape, index = x.shape, np.argmax(x, axis=dim, keepdims=keepdim)
     return pick(x, index, dim, keepdim), lambda g: place(g[0], shape, index, dim, keepdim)
 
@@ -114,17 +119,20 @@ def max(x, *, dim, keepdim=False):
 @rule(*ALONG, sample((2, 3), dim=0, keepdim=True), dtype="as is")
 def min(x, *, dim, keepdim=False):
     """Values and indices along one `dim`; the gradient goes to the chosen element alone."""
+    ordered(x)
     shape, index = x.shape, np.argmin(x, axis=dim, keepdims=keepdim)
     return pick(x, index, dim, keepdim), lambda g: place(g[0], shape, index, dim, keepdim)
 
 
 @rule(sample((2, 3)), sample((2, 3), dim=1, keepdim=True), dtype="as is", numpy=np.argmax, differentiable=False)
 def argmax(x, *, dim=None, keepdim=False):
+    ordered(x)
     return np.argmax(x, axis=dim, keepdims=keepdim)
 
 
 @rule(sample((2, 3)), sample((2, 3), dim=1, keepdim=True), dtype="as is", numpy=np.argmin, differentiable=False)
 def argmin(x, *, dim=None, keepdim=False):
+    ordered(x)
     return np.argmin(x, axis=dim, keepdims=keepdim)
 
 
@@ -148,12 +156,13 @@ def any(x, *, dim=None, keepdim=False):
     *ALONG,
     sample((2, 3), dim=(0, 1), keepdim=True),
     sample((3,), dim=0, domain=(-900.0, 900.0)),
+    sample(complexes(2, 3), dim=1),
     dtype="float",
     stack=along,
 )
 def logsumexp(x, *, dim, keepdim=False):
     dim = over(x, dim)
-    top = np.max(x, axis=dim, keepdims=True, initial=-np.inf)  # the sum of no exponentials is 0
+    top = np.max(x.real, axis=dim, keepdims=True, initial=-np.inf)  # the sum of no exponentials is 0
     top = np.where(np.isfinite(top), top, 0)  # -inf - -inf would be nan
     y = np.log(np.sum(np.exp(x - top), axis=dim, keepdims=True)) + top
     if not keepdim and x.ndim:
@@ -164,6 +173,7 @@ def logsumexp(x, *, dim, keepdim=False):
 
 @rule(*ALONG, sample((3,), dim=0, domain=(-900.0, 900.0)), dtype="floating", stack=normalized)
 def softmax(x, *, dim):
+    ordered(x)
     e = np.exp(x - np.max(x, axis=dim, keepdims=True))
     y = e / np.sum(e, axis=dim, keepdims=True)
     return y, lambda g: y * (g - np.sum(g * y, axis=dim, keepdims=True))
@@ -171,6 +181,7 @@ def softmax(x, *, dim):
 
 @rule(*ALONG, sample((3,), dim=0, domain=(-900.0, 900.0)), dtype="floating", stack=normalized)
 def log_softmax(x, *, dim):
+    ordered(x)
     shifted = x - np.max(x, axis=dim, keepdims=True)
     y = shifted - np.log(np.sum(np.exp(shifted), axis=dim, keepdims=True))
     return y, lambda g: g - np.exp(y) * np.sum(g, axis=dim, keepdims=True)
@@ -246,21 +257,32 @@ def cumprod(x, *, dim):
     return y, vjp
 
 
-@rule(*SCANS, sample((3,), dim=0, domain=(-900.0, 900.0)), dtype="floating", stack=along)
+def log_sums(x, dim):
+    """The logarithm of the sum of the exponentials so far."""
+    if not is_complex(x):
+        return np.logaddexp.accumulate(x, axis=dim) if x.size else x.copy()
+    sums = [part(x, dim, 0, 1)]
+    for i in range(1, x.shape[dim]):
+        sums.append(log_of_sum(sums[-1], part(x, dim, i, i + 1)))
+    return np.concatenate(sums, axis=dim)
+
+
+@rule(
+    *SCANS, sample((3,), dim=0, domain=(-900.0, 900.0)), sample(complexes(2, 3), dim=1), dtype="floating", stack=along
+)
 def logcumsumexp(x, *, dim):
     if not x.ndim:
         return x.copy(), lambda g: g
-    y = np.logaddexp.accumulate(x, axis=dim) if x.size else x.copy()
+    y = log_sums(x, dim)
 
     def vjp(g):
-        # In the logarithm, for each sign of g by itself: exp(-y) alone would overflow.
-        def of_sign(part):
-            with np.errstate(divide="ignore"):
-                logs = np.log(np.maximum(part, 0)) - y
-            after = backwards(np.logaddexp.accumulate(backwards(logs, dim), axis=dim), dim) if x.size else logs
-            return np.exp(after + x)
+        # In the logarithm: exp(-y) alone would overflow.
+        def of(there, size):
+            logs = np.where(there, np.log(np.where(there, size, 1)), np.finfo(g.dtype).min / 2) - y
+            return np.exp(backwards(logcumsumexp(backwards(logs, dim), dim=dim), dim) + x)
 
-        return of_sign(g) - of_sign(-g)
+        # A negative number has a complex logarithm alone, so that each sign goes by itself.
+        return of(g != 0, g) if is_complex(x) else of(g > 0, g) - of(g < 0, -g)
 
     return y, vjp
 
@@ -271,7 +293,7 @@ NORMS = (sample((2, 3)), sample((2, 3, 4), dim=1), sample((2, 3, 4), dim=(0, -1)
 
 
 def sign(x):
-    """-1, 0 or 1; of nan 0, as torch has it."""
+    """-1, 0 or 1, or z / |z|; of nan 0, as torch has it."""
     return np.where(x == x, np.sign(x), 0)
 
 
@@ -279,8 +301,10 @@ def sign(x):
     *NORMS,
     *(sample((2, 3, 4), dim=1, p=p) for p in (1, np.inf, -np.inf, 3, 1.5)),
     *(sample((2, 3), p=p, domain=(0.3, 2.0)) for p in (0.5, -1)),
+    *(sample(complexes(2, 3), p=p, dim=1) for p in (2, 1, np.inf, 3, 0.5)),
     dtype="floating",
     stack=along,
+    holomorphic=False,
 )
 def norm(x, *, p=2, dim=None, keepdim=False):
     """torch's `norm` of vectors, any order p; at 0 its subgradient is 0, and equal extremes share the gradient.
@@ -290,11 +314,11 @@ def norm(x, *, p=2, dim=None, keepdim=False):
     dim = over(x, dim)
     kept = {"axis": dim, "keepdims": keepdim}
     if p == 0:
-        y = np.sum(x != 0, **kept, dtype=x.dtype)
+        y = np.sum(x != 0, **kept, dtype=x.real.dtype)
     elif p == 1:
         y = np.sum(np.abs(x), **kept)
     elif p == 2:
-        y = np.sqrt(np.sum(x * x, **kept))
+        y = np.sqrt(np.sum(squared_size(x), **kept))
     elif np.isinf(p):
         y = np.max(np.abs(x), **kept) if p > 0 else np.min(np.abs(x), **kept)
     else:
@@ -308,7 +332,7 @@ def norm(x, *, p=2, dim=None, keepdim=False):
             return g * sign(x)
         if np.isinf(p):
             hit = (np.abs(x) == r) | ((x != x) & (r != r))
-            return np.where(hit, g * sign(x), 0) / np.sum(hit, axis=dim, keepdims=True, dtype=x.dtype)
+            return np.where(hit, g * sign(x), 0) / np.sum(hit, axis=dim, keepdims=True, dtype=x.real.dtype)
         if p < 1:
             return sign(x) * np.where(x == 0, 0, np.abs(np.where(x == 0, 1, x)) ** (p - 1)) * g * r ** (1 - p)
         size = 1 if p == 2 else np.abs(np.where(x == 0, 1, x)) ** (p - 2)
@@ -324,7 +348,7 @@ def spare(x, y, correction):
 
 def spread_out(x, dim, correction, keepdim):
     """The sum of squared deviations from the mean over what degrees of freedom are left."""
-    total = np.sum(np.square(x - np.mean(x, axis=dim, keepdims=True)), axis=dim, keepdims=keepdim)
+    total = np.sum(squared_size(x - np.mean(x, axis=dim, keepdims=True)), axis=dim, keepdims=keepdim)
     return total / max_of_two(spare(x, total, correction), 0)
 
 
@@ -333,10 +357,16 @@ def deviation(x, dim, left):
     return (x - np.mean(x, axis=dim, keepdims=True)) * (2 / left if left else np.inf)
 
 
-VARIANCES = (*NORMS, sample((2, 3), dim=1, correction=0), sample((2, 3), correction=0.5, keepdim=False))
+VARIANCES = (
+    *NORMS,
+    sample((2, 3), dim=1, correction=0),
+    sample((2, 3), correction=0.5, keepdim=False),
+    sample(complexes(2, 3)),
+    sample(complexes(2, 3), dim=1, keepdim=True),
+)
 
 
-@rule(*VARIANCES, dtype="floating", stack=along)
+@rule(*VARIANCES, dtype="floating", stack=along, holomorphic=False)
 def var(x, *, dim=None, correction=1, keepdim=False):
     dim = over(x, dim)
     y = spread_out(x, dim, correction, keepdim)
@@ -344,7 +374,7 @@ def var(x, *, dim=None, correction=1, keepdim=False):
     return y, lambda g: spread(g, x.shape, dim, keepdim) * deviation(x, dim, left)
 
 
-@rule(*VARIANCES, dtype="floating", stack=along)
+@rule(*VARIANCES, dtype="floating", stack=along, holomorphic=False)
 def std(x, *, dim=None, correction=1, keepdim=False):
     """torch's `std`: where it is 0, its subgradient is 0."""
     dim = over(x, dim)

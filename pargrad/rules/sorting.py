@@ -6,8 +6,10 @@ where torch promises no order.
 
 import numpy as np
 
+from pargrad.rules import stacks
+from pargrad.rules.complex import ordered
+from pargrad.rules.indexing import add_into_zeros, along
 from pargrad.rules.reductions import part, pick, place
-from pargrad.rules.stacks import along
 from pargrad.rules.table import rule, sample
 
 PICKS = (sample((2, 5), dim=1), sample((2, 4, 3), dim=-2, keepdim=True), sample((5,), dim=0))
@@ -15,6 +17,7 @@ PICKS = (sample((2, 5), dim=1), sample((2, 4, 3), dim=-2, keepdim=True), sample(
 
 def order(x, dim, descending=False):
     """The indices that sort x along dim, equal elements in the order they have."""
+    ordered(x)
     if not x.ndim:
         return np.zeros((), np.int64)
     if not descending:
@@ -38,7 +41,7 @@ def chosen(x, index, dim, keepdim):
 
 @rule(
     sample((2, 3), dim=1), sample((2, 3, 4), dim=0, descending=True), sample((5,), stable=True), dtype="as is",
-    differentiable=False, stack=along,
+    differentiable=False, stack=stacks.along,
 )  # fmt: skip
 def argsort(x, *, dim=-1, descending=False, stable=False):
     return order(x, dim, descending)
@@ -53,8 +56,8 @@ def sort(x, *, dim=-1, descending=False, stable=False):
     index = order(x, dim, descending)
     if not x.ndim:
         return (x.copy(), index), lambda g: g[0]
-    values = np.take_along_axis(x, index, dim)
-    return (values, index), lambda g: np.take_along_axis(g[0], np.argsort(index, axis=dim), dim)
+    shape, values = x.shape, np.take_along_axis(x, index, dim)
+    return (values, index), lambda g: add_into_zeros(g[0], index=along(index, dim), shape=shape, once=True)
 
 
 @rule(
@@ -69,14 +72,9 @@ def topk(x, *, k, dim=-1, largest=True, sorted=True):
     whole = order(x, dim, largest)
     if not x.ndim:
         return (x.copy(), whole), lambda g: g[0]  # torch gives the number for k=0, too
-    index = part(whole, dim, 0, k).copy()
-    shape = part(whole, dim, k, None).shape
-
-    def vjp(g):
-        padded = np.concatenate([g[0], np.zeros(shape, g[0].dtype)], axis=dim)
-        return np.take_along_axis(padded, np.argsort(whole, axis=dim), dim)
-
-    return (np.take_along_axis(x, index, dim), index), vjp
+    shape, index = x.shape, part(whole, dim, 0, k).copy()
+    values = np.take_along_axis(x, index, dim)
+    return (values, index), lambda g: add_into_zeros(g[0], index=along(index, dim), shape=shape, once=True)
 
 
 # ----- one element by its rank -----
@@ -165,6 +163,7 @@ def mode(x, *, dim=-1, keepdim=False):
 
 def scan(x, dim, accumulate):
     """The extreme so far at each element, and the last index where it stands."""
+    ordered(x)
     if not x.ndim:
         return x.copy(), np.zeros((), np.int64)
     if not x.size:
@@ -174,26 +173,20 @@ def scan(x, dim, accumulate):
     return values, np.maximum.accumulate(np.where(hit, steps(x, dim), 0), axis=dim)
 
 
-def scatter(g, index, dim):
+def added_up(g, index, dim):
     """The sum of what of g goes to each index along dim."""
-    if not g.ndim:
-        return g
-    out = np.zeros(g.shape, g.dtype)
-    grid = list(np.ogrid[tuple(slice(size) for size in g.shape)])
-    grid[dim] = index
-    np.add.at(out, tuple(grid), g)
-    return out
+    return add_into_zeros(g, index=along(index, dim), shape=g.shape) if g.ndim else g
 
 
 @rule(sample((2, 5), dim=1), sample((4, 2, 3), dim=-3), sample((5,), dim=0), dtype="as is")
 def cummax(x, *, dim):
     """The greatest element so far along `dim`, and the last index where it stands."""
     values, index = scan(x, dim, np.maximum.accumulate)
-    return (values, index), lambda g: scatter(g[0], index, dim)
+    return (values, index), lambda g: added_up(g[0], index, dim)
 
 
 @rule(sample((2, 5), dim=1), sample((4, 2, 3), dim=-3), sample((5,), dim=0), dtype="as is")
 def cummin(x, *, dim):
     """The least element so far along `dim`, and the last index where it stands."""
     values, index = scan(x, dim, np.minimum.accumulate)
-    return (values, index), lambda g: scatter(g[0], index, dim)
+    return (values, index), lambda g: added_up(g[0], index, dim)

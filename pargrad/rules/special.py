@@ -144,18 +144,22 @@ scipy_gammainc, scipy_gammaincc = of_scipy("gammainc"), of_scipy("gammaincc")
 INCOMPLETE = tuple(sample(2.5, *one.arguments, domain=(0.5, 9.0)) for one in UNARY)
 
 
+def gamma_density(x, y):
+    """The derivative of gammainc by y."""
+    a, b = dtyped(x, y)
+    return np.exp((a - 1) * np.log(b) - b - scipy_gammaln(a))
+
+
 @rule(*INCOMPLETE, dtype="float", numpy=scipy_gammainc)
 def gammainc(x, y):
     """The lower incomplete Gamma function of order x at y, divided by Gamma(x); as torch, no derivative by x."""
-    x, y = dtyped(x, y)
-    return scipy_gammainc(x, y), None, lambda g: g * np.exp((x - 1) * np.log(y) - y - scipy_gammaln(x))
+    return scipy_gammainc(*dtyped(x, y)), None, lambda g: g * gamma_density(x, y)
 
 
 @rule(*INCOMPLETE, dtype="float", numpy=scipy_gammaincc)
 def gammaincc(x, y):
     """1 - gammainc(x, y), with its digits where it is small; as torch, no derivative by x."""
-    x, y = dtyped(x, y)
-    return scipy_gammaincc(x, y), None, lambda g: -g * np.exp((x - 1) * np.log(y) - y - scipy_gammaln(x))
+    return scipy_gammaincc(*dtyped(x, y)), None, lambda g: -g * gamma_density(x, y)
 
 
 # ----- Bessel functions -----
@@ -256,3 +260,21 @@ def scaled_modified_bessel_k1(x):
     """exp(x) * modified_bessel_k1(x)"""
     y = scipy_k1e(x)
     return y, lambda g: g * (y - scipy_k0e(x) - y / x)
+
+
+# ----- Airy's function -----
+
+
+def scipy_airy(x, derivative=0):
+    """Ai(x), or its derivative."""
+    if not isinstance(x, np.ndarray | np.generic):
+        return x.__array_function__(scipy_airy, (type(x),), (x, derivative), {})
+    import scipy.special
+
+    return np.asarray(scipy.special.airy(x)[derivative], x.dtype)
+
+
+@rule(*UNARY, *LARGE, dtype="float", numpy=scipy_airy)
+def airy_ai(x, *, derivative=0):
+    """Airy's function Ai, a solution of y'' = x * y; with derivative=1, its derivative. torch has none of it."""
+    return scipy_airy(x, derivative), lambda g: g * (x * scipy_airy(x) if derivative else scipy_airy(x, 1))

@@ -66,7 +66,7 @@ def permuted(function, arrays, stacked, settings):
 
 
 def matrices(function, arrays, stacked, settings):
-    """Matrix products of slices; numpy multiplies them one by one."""
-    if any(x.ndim - flag != 2 for x, flag in zip(arrays, stacked)):
+    """Matrix products of slices, whose batches are aligned as numbers are; numpy multiplies matrices one by one."""
+    if any(x.ndim - flag < 2 for x, flag in zip(arrays, stacked)):
         raise NotStackable
-    return function(*arrays, **settings)
+    return elementwise(function, arrays, stacked, settings)

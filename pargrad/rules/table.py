@@ -109,6 +109,8 @@ class Rule:
         self.arguments = (variadic_name,) if variadic_name else code.co_varnames[:positional]
         self.fixed = tuple(self.arguments.index(name) for name in fixed)
         self.saved: dict[CodeType, Saved | None] = self._read_saved(code)
+        self.literals = dtype not in ("as is", "match")  # whether a number may stand for an array
+        self.keeps = plain is not None or any(self.saved.values())
 
     def _read_saved(self, code: CodeType) -> dict[CodeType, Saved | None]:
         # A vjp's free variables are exactly what it keeps alive, and the compiler has listed them.

@@ -1,0 +1,233 @@
+"""Operators in place: `x += y`, `x[index] = y`, `x.exp_()`, also inside a graph and on views.
+
+A tensor that is overwritten becomes the newest value of its memory: it is given the node of what was computed. Where
+it is a view, the tensor it is a view of is given a node that puts the new part into the old whole, and every other
+view of that memory is taken anew, so that each sees in its gradient what it sees in its values.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from pargrad.graph import Named, Node
+from pargrad.modes import mode
+from pargrad.promotion import CATEGORY
+from pargrad.rules import RULES
+from pargrad.rules.indexing import is_basic
+from pargrad.rules.table import Rule
+from pargrad.tensor import INFERENCE, Origin, Tensor, apply
+
+
+def assign(tensor: Tensor, name: str, function: Callable, *others: Any, saves: bool = True, **settings: Any) -> Tensor:
+    """tensor = function(tensor, *others), in tensor's memory.
+
+    saves: whether the function may keep its first argument for backward; it is then given a copy.
+    """
+    root = tensor if tensor.origin is None else tensor.origin.root
+    if mode.grad and (is_parameter(root) or is_parameter(tensor)):
+        of = "a leaf" if is_parameter(tensor) else "a view of a leaf"
+        raise RuntimeError(
+            f"in-place {name} on {of} that requires grad would lose the value its gradient belongs to: "
+            "write it inside `with no_grad():`, or out of place (x = x + y)"
+        )
+    check_inference(tensor)
+    if not tensor.array.flags.writeable:
+        raise RuntimeError(
+            f"in-place {name} on read-only memory (expanded, or shared with other processes): write x.clone() first"
+        )
+    before = tensor.array.copy() if saves and mode.grad else tensor.array
+    shadow = Tensor(before, tensor._requires_grad, tensor.node, tensor.index)
+    new = function(shadow, *(shadow if other is tensor else other for other in others), **settings)
+    if new.shape != tensor.shape:
+        raise RuntimeError(
+            f"in-place {name} would change the shape from {tensor.shape} to {new.shape}: write it out of place"
+        )
+    if CATEGORY[new.dtype.kind] > CATEGORY[tensor.dtype.kind]:
+        raise RuntimeError(
+            f"in-place {name} gives {new.dtype}, which {tensor.dtype} cannot hold: write it out of place"
+        )
+    # int64 goes into uint8 as in torch: the categories have been compared above.
+    np.copyto(tensor.array, new.array, casting="unsafe")
+    if tensor.cell is not INFERENCE:
+        tensor.cell[0] += 1
+    if mode.grad:  # where nothing is recorded, a parameter stays one
+        follow(tensor, new if new._requires_grad or not tensor._requires_grad else forgetting(tensor, name))
+    return tensor
+
+
+def check_inference(tensor: Tensor) -> None:
+    if tensor.cell is INFERENCE:
+        tensor.cell[0]  # which says, outside of inference_mode, why not
+
+
+def forgetting(tensor: Tensor, name: str) -> Tensor:
+    """A constant in the place of what was computed: it stays in the graph, and sends back zeros."""
+    edges = [(lambda g: np.where(False, g, 0), tensor.node, tensor.index, tensor.shape, tensor.dtype)]
+    return Tensor(tensor.array, True, Node(Named(name), edges))
+
+
+def follow(tensor: Tensor, new: Tensor) -> None:
+    """Gives a tensor the node of its new value, and all that looks at its memory the node of what it sees there."""
+    if tensor.origin is None:
+        root = tensor
+        settle(root, new)
+    else:
+        root = tensor.origin.root
+        if not root._requires_grad and not new._requires_grad:
+            return
+        settle(root, part_replaced(root, tensor.origin.path, new))
+    for reference in root.cell[1] or ():
+        view = reference()
+        if view is not None and view.origin is not None and view.origin.root is root and not is_parameter(view):
+            settle(view, seen_through(view.origin))
+
+
+def is_parameter(tensor: Tensor) -> bool:
+    return tensor._requires_grad and tensor.node is None
+
+
+def settle(tensor: Tensor, new: Tensor) -> None:
+    """Gives a tensor the node of another one; a gradient that it retains is from now on that of its new value."""
+    retains = tensor.retains_grad
+    if retains:
+        tensor._hooks().retains = None
+    tensor.node, tensor.index, tensor._requires_grad = new.node, new.index, new._requires_grad
+    if retains:
+        tensor.retain_grad()
+
+
+def seen_through(origin: Origin) -> Tensor:
+    tensor = origin.root
+    for rule, settings in origin.path:
+        tensor = apply(rule, tensor, **settings)
+    return tensor
+
+
+def part_replaced(root: Tensor, path: tuple[tuple[Rule, dict[str, Any]], ...], new: Tensor) -> Tensor:
+    """The root's new value: what the path leads to is `new`, the rest is as it was."""
+
+    def walked(x: Any) -> Any:
+        for rule, settings in path:
+            x = rule(x, **settings)
+        return x
+
+    # In the root's memory layout, so that here, too, the path leads to a view. Real and imaginary parts are two things.
+    outside = np.full_like(root.array, 1 + 1j if root.dtype.kind == "c" else 1)
+    walked(outside)[...] = 0
+    edges: list = []
+    if root._requires_grad:
+        edges.append((lambda g: masked(g, outside), root.key, False, root.shape, root.dtype))
+    if new._requires_grad:
+        edges.append((walked, new.key, new.is_leaf, new.shape, new.dtype))
+    return Tensor(root.array, True, Node(Named("copy_slices"), edges))
+
+
+def masked(g: Any, mask: np.ndarray) -> Any:
+    """g where the mask is not 0; of complex ones, real and imaginary parts each by themselves."""
+    if mask.dtype.kind != "c":
+        return np.where(mask != 0, g, 0)
+    return RULES["complex"](np.where(mask.real != 0, np.real(g), 0), np.where(mask.imag != 0, np.imag(g), 0))
+
+
+def keeps_first(rule: Rule) -> bool:
+    """Whether a derivative of the rule may need what its first argument was."""
+    return any(saved is not None and 0 in saved.arguments for saved in rule.saved.values()) or rule.plain is not None
+
+
+def of_rule(rule: Rule) -> Callable[..., Tensor]:
+    """`x += y`: a rule in place."""
+    saves = keeps_first(rule)
+
+    def function(self: Tensor, *others: Any, **settings: Any) -> Tensor:
+        return assign(self, rule.name, lambda *inputs: apply(rule, *inputs, **settings), *others, saves=saves)
+
+    return function
+
+
+def of_function(function: Callable[..., Tensor], rule: Rule | None = None) -> Callable[..., Tensor]:
+    """`x.clamp_(0, 1)`: a public function in place; rule: the only one that it calls on the tensor, if it is one."""
+    saves = rule is None or keeps_first(rule)
+
+    def in_place(self: Tensor, *others: Any, **settings: Any) -> Tensor:
+        return assign(self, function.__name__, function, *others, saves=saves, **settings)
+
+    in_place.__name__ = in_place.__qualname__ = f"{function.__name__}_"
+    in_place.__doc__ = f"`{function.__name__}`, in place: the tensor takes its value, and is what is returned."
+    return in_place
+
+
+def copied(x: Tensor, value: Any) -> Tensor:
+    """The value, as x would hold it."""
+    source = value if isinstance(value, Tensor) else Tensor(np.asarray(value))
+    if source.dtype != x.dtype:
+        source = apply(RULES["to"], source, dtype=x.dtype)
+    return apply(RULES["expand"], source, size=x.shape)
+
+
+def copy_(self: Tensor, src: Any) -> Tensor:
+    """Every element becomes that of src, broadcast to self's shape and cast to its dtype, in place."""
+    return assign(self, "copy_", copied, src, saves=False)
+
+
+def setitem(self: Tensor, index: Any, value: Any) -> None:
+    """x[index] = value, with all that numpy indexes with; inside a graph it is recorded."""
+    index = plain_index(index, copy=True)
+    check_inference(self)
+    value = without_leading_ones(value)
+    if not mode.grad or not (self._requires_grad or (isinstance(value, Tensor) and value._requires_grad)):
+        try:
+            self.array[index] = value.array if isinstance(value, Tensor) else value
+        except ValueError as error:
+            raise RuntimeError(f"x[index] = value, for x of shape {self.shape}: {error}") from None
+        self.cell[0] += 1
+    elif is_basic(index):
+        copy_(apply(RULES["getitem"], self, index=index), value)
+    else:
+        assign(self, "x[index] = value", apply_set_at, value, index=index)
+
+
+def without_leading_ones(value: Any) -> Any:
+    """What is assigned may have more dimensions than the place it goes to, of size 1: as torch has it."""
+    shape = getattr(value, "shape", ())
+    if not shape or shape[0] != 1:
+        return value
+    return value.reshape(shape[next((i for i, size in enumerate(shape) if size != 1), len(shape)) :])
+
+
+def apply_set_at(x: Tensor, value: Any, *, index: Any) -> Tensor:
+    if isinstance(value, Tensor) and value.dtype != x.dtype:
+        value = apply(RULES["to"], value, dtype=x.dtype)
+    return apply(RULES["set_at"], x, value, index=index)
+
+
+def fill_(self: Tensor, value: Any) -> Tensor:
+    """Every element becomes the value, in place."""
+    return copy_(self, value)
+
+
+def zero_(self: Tensor) -> Tensor:
+    """Every element becomes 0, in place."""
+    return copy_(self, 0)
+
+
+def detach_(self: Tensor) -> Tensor:
+    """Leaves the graph, in place."""
+    if self.origin is not None:
+        raise RuntimeError("detach_() of a view would leave its base in the graph: write x.detach()")
+    self.node, self.index, self._requires_grad = None, 0, False
+    return self
+
+
+def plain_index(index: Any, copy: bool = False) -> Any:
+    """An index as numpy takes it: arrays for tensors, of which the graph must have its own."""
+    if isinstance(index, tuple):
+        return tuple(plain_index(part, copy) for part in index)
+    array = index.array if isinstance(index, Tensor) else index
+    if not isinstance(array, np.ndarray):
+        return array
+    if not array.ndim and array.dtype.kind in "iu":
+        return int(array)  # as torch has it: a number, so that the result is a view
+    return array.copy() if copy else array

@@ -1,0 +1,102 @@
+"""Linear algebra under the names that torch has at its top level: `pg.det`, `x.inverse()`, `pg.svd`."""
+
+# ruff: noqa: N803 (the matrices have their letters as names, in torch, too)
+
+from __future__ import annotations
+
+import functools
+from collections import namedtuple
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from pargrad import linalg, reductions
+from pargrad.compositions import adjoint as adjoint_of
+from pargrad.tensor import Tensor
+
+singular_values_and_vectors = namedtuple("singular_values_and_vectors", ["U", "S", "V"])
+
+
+def logdet(input: Tensor) -> Tensor:
+    """The logarithm of the determinant: -inf where that is 0, nan where it is negative."""
+    sign, logabsdet = linalg.slogdet(input)
+    return logabsdet + sign.log()
+
+
+def cholesky_solve(B: Tensor, L: Tensor, upper: bool = False) -> Tensor:
+    """The X of A @ X = B, given a factor of A that cholesky gave."""
+    lower = adjoint_of(L) if upper else L
+    middle = linalg.solve_triangular(lower, B, upper=False)
+    return linalg.solve_triangular(adjoint_of(lower), middle, upper=True)
+
+
+def cholesky_inverse(L: Tensor, upper: bool = False) -> Tensor:
+    """The inverse of A, given a factor of A that cholesky gave."""
+    linalg.check("cholesky_inverse", L, square=True)
+    return cholesky_solve(linalg.identity(*L.shape, dtype=L.dtype), L, upper)
+
+
+def cholesky(input: Tensor, upper: bool = False) -> Tensor:
+    """The lower triangular L of input = L @ L.mH, or the upper triangular U of input = U.mH @ U."""
+    return linalg.cholesky(input, upper=upper)
+
+
+def pinverse(input: Tensor, rcond: float = 1e-15) -> Tensor:
+    """The Moore-Penrose inverse; singular values of at most rcond * the largest are taken for 0."""
+    return linalg.pinv(input, rcond)
+
+
+def lu_solve(b: Tensor, LU_data: Tensor, LU_pivots: Tensor) -> Tensor:
+    """The X of A @ X = b, given what linalg.lu_factor gave of A."""
+    return linalg.lu_solve(LU_data, LU_pivots, b)
+
+
+@reductions.public
+def norm_(input: Tensor, p: Any = "fro", dim: Any = None, keepdim: bool = False, dtype: Any = None) -> Tensor:
+    """The norm of order p of all elements, or of vectors along `dim`; "fro" is 2; "nuc" is of matrices, in two dims."""
+    if isinstance(p, str) and p == "nuc":
+        return linalg.matrix_norm(input, "nuc", tuple(range(input.ndim)) if dim is None else dim, keepdim, dtype=dtype)
+    return reductions.norm(input, p, dim, keepdim, dtype)
+
+
+def qr(input: Tensor, some: bool = True) -> Any:
+    """linalg.qr, with mode="complete" for some=False."""
+    return linalg.qr(input, "reduced" if some else "complete")
+
+
+def svd(input: Tensor, some: bool = True, compute_uv: bool = True) -> Any:
+    """A named tuple (U, S, V) with input = U @ diag(S) @ V.mH; without compute_uv, U and V are zeros."""
+    U, S, Vh = linalg.svd(input, full_matrices=not some and compute_uv)
+    if compute_uv:
+        return singular_values_and_vectors(U, S, adjoint_of(Vh))
+    rows, columns = (Tensor(np.zeros((*input.shape[:-2], n, n), input.dtype)) for n in input.shape[-2:])
+    return singular_values_and_vectors(rows, S, columns)
+
+
+def chain_matmul(*matrices: Tensor) -> Tensor:
+    """The product of matrices in the order of fewest multiplications."""
+    return linalg.multi_dot(matrices) if len(matrices) > 1 else matrices[0]
+
+
+def of_input(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The same function, of what torch calls `input` at its top level and A in linalg."""
+
+    @functools.wraps(function)
+    def called(input: Tensor, *arguments: Any, **named: Any) -> Any:
+        return function(input, *arguments, **named)
+
+    return called
+
+
+FUNCTIONS: dict[str, Callable[..., Any]] = {
+    function.__name__: function
+    for function in (
+        chain_matmul, cholesky, cholesky_inverse, cholesky_solve, logdet, lu_solve, norm_, pinverse, qr, svd,
+    )
+}  # fmt: skip
+FUNCTIONS |= {name: of_input(getattr(linalg, name)) for name in ("det", "matrix_exp", "matrix_power", "slogdet")}
+FUNCTIONS["inverse"] = of_input(linalg.inv)
+NOT_METHODS = {"chain_matmul"}
+# Rules that torch has in linalg alone.
+INTERNAL = {"eig", "eigh", "inv", "lstsq", "lu_factor", "pinv", "solve", "solve_triangular"}

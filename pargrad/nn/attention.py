@@ -1,0 +1,201 @@
+"""Attention as a function."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from pargrad import operators
+from pargrad.nn.activations import softmax
+from pargrad.nn.dropout import dropout
+from pargrad.nn.linear import linear
+from pargrad.tensor import Tensor
+
+
+def scaled_dot_product_attention(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attn_mask: Tensor | None = None,
+    dropout_p: float = 0.0,
+    is_causal: bool = False,
+    scale: float | None = None,
+    enable_gqa: bool = False,
+) -> Tensor:
+    """softmax(query @ key.T * scale + mask) @ value: query (..., L, E), key (..., S, E), value (..., S, Ev).
+
+    attn_mask: booleans, True where a query may look at a key, or numbers that are added. is_causal: a query may look
+    at keys no later than itself. A query that may look at nothing gets 0. scale: by default 1 / sqrt(E). enable_gqa:
+    several heads (dim -3) of the query share one of key and value. Vaswani et al. 2017.
+    https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.scaled_dot_product_attention.html
+    """
+    if min(query.ndim, key.ndim, value.ndim) < 2:
+        raise RuntimeError(
+            "scaled_dot_product_attention: expected at least 2 dimensions, got shapes "
+            f"{query.shape}, {key.shape} and {value.shape}"
+        )
+    if is_causal and attn_mask is not None:
+        raise RuntimeError("scaled_dot_product_attention: expected attn_mask or is_causal, got both")
+    if enable_gqa:
+        key, value = shared_heads(query, key), shared_heads(query, value)
+    scale = 1 / math.sqrt(query.shape[-1]) if scale is None else scale
+    # Both factors are scaled by its root, so that large products do not overflow first.
+    root = math.sqrt(abs(scale))
+    scores = (query * math.copysign(root, scale)) @ (key * root).swapaxes(-1, -2)
+    weights = softmax_of_some(scores, may_look(scores, is_causal, attn_mask), added(attn_mask))
+    return dropout(weights, dropout_p) @ value
+
+
+def shared_heads(query: Tensor, x: Tensor) -> Tensor:
+    """x with each of its heads repeated, so that there are as many as query's."""
+    if query.ndim < 3 or x.ndim < 3 or not x.shape[-3] or query.shape[-3] % x.shape[-3]:
+        raise RuntimeError(
+            "scaled_dot_product_attention: enable_gqa expects the query's heads (dim -3) to be a multiple of those of "
+            f"key and value, got shapes {query.shape} and {x.shape}"
+        )
+    return operators.repeat_interleave(x, query.shape[-3] // x.shape[-3], -3)
+
+
+def may_look(scores: Tensor, is_causal: bool, mask: Tensor | None) -> Tensor | None:
+    """Which query may look at which key, broadcasting against the scores; None: all at all."""
+    if is_causal:
+        return Tensor(np.tri(*scores.shape[-2:], dtype=np.bool_))
+    return mask if mask is not None and mask.dtype.kind == "b" else None
+
+
+def added(mask: Tensor | None) -> Tensor | None:
+    return mask if mask is not None and mask.dtype.kind == "f" else None
+
+
+def softmax_of_some(scores: Tensor, allowed: Tensor | None, bias: Tensor | None) -> Tensor:
+    """softmax along the last dimension, over what is allowed; 0 where nothing is, or all of it is -inf."""
+    if bias is not None:
+        scores = scores + bias
+        blocked = np.isneginf(scores.array).all(axis=-1, keepdims=True)
+    elif allowed is not None:
+        scores = operators.where(allowed, scores, -np.inf)
+        blocked = ~allowed.array.any(axis=-1, keepdims=True)
+    else:
+        return softmax(scores, -1)
+    if not blocked.any():
+        return softmax(scores, -1)
+    # softmax of nothing would be nan, and so its derivative.
+    return operators.where(blocked, 0.0, softmax(operators.where(blocked, 0.0, scores), -1))
+
+
+# ----- several heads -----
+
+
+def multi_head_attention_forward(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    embed_dim_to_check: int,
+    num_heads: int,
+    in_proj_weight: Tensor | None,
+    in_proj_bias: Tensor | None,
+    bias_k: Tensor | None,
+    bias_v: Tensor | None,
+    add_zero_attn: bool,
+    dropout_p: float,
+    out_proj_weight: Tensor,
+    out_proj_bias: Tensor | None,
+    training: bool = True,
+    key_padding_mask: Tensor | None = None,
+    need_weights: bool = True,
+    attn_mask: Tensor | None = None,
+    use_separate_proj_weight: bool = False,
+    q_proj_weight: Tensor | None = None,
+    k_proj_weight: Tensor | None = None,
+    v_proj_weight: Tensor | None = None,
+    static_k: Tensor | None = None,
+    static_v: Tensor | None = None,
+    average_attn_weights: bool = True,
+    is_causal: bool = False,
+) -> tuple[Tensor, Tensor | None]:
+    """Attention in `num_heads` subspaces: the output, and the weights (None where need_weights=False).
+
+    query (L, N, E) or (L, E), key and value (S, N, ...) or (S, ...). Masks of booleans are True where a query may
+    *not* look at a key: attn_mask (L, S) or (N * num_heads, L, S), key_padding_mask (N, S); those of numbers are
+    added. is_causal only says that attn_mask is causal, as in torch. A query that may look at nothing gets weights
+    of 0, where torch's may be nan. https://docs.pytorch.org/docs/stable/generated/torch.nn.MultiheadAttention.html
+    """
+    single = query.ndim == 2
+    if single:
+        query, key, value = (x.unsqueeze(1) for x in (query, key, value))
+        key_padding_mask = None if key_padding_mask is None else key_padding_mask.unsqueeze(0)
+    length, count, size = query.shape
+    if size != embed_dim_to_check or size % num_heads or key.shape[:2] != value.shape[:2] or key.shape[1] != count:
+        raise RuntimeError(
+            f"multi_head_attention_forward: expected query (L, N, {embed_dim_to_check}), of a size that {num_heads} "
+            f"heads divide, and key and value (S, N, ...), got {query.shape}, {key.shape} and {value.shape}"
+        )
+    if is_causal and attn_mask is None:
+        raise RuntimeError("multi_head_attention_forward: is_causal says what attn_mask is: give that, too")
+    separate = (q_proj_weight, k_proj_weight, v_proj_weight) if use_separate_proj_weight else None
+    query, key, value = projected((query, key, value), in_proj_weight, separate, in_proj_bias)
+
+    def in_heads(x: Tensor) -> Tensor:
+        return x.reshape(x.shape[0], count, num_heads, size // num_heads).permute(1, 2, 0, 3)
+
+    def given(x: Tensor) -> Tensor:
+        return x.reshape(count, num_heads, *x.shape[1:])
+
+    if bias_k is not None and bias_v is not None:
+        key, value = (operators.cat([x, last.expand(1, count, size)]) for x, last in ((key, bias_k), (value, bias_v)))
+    query = in_heads(query)
+    key = in_heads(key) if static_k is None else given(static_k)
+    value = in_heads(value) if static_v is None else given(static_v)
+    if add_zero_attn:
+        nothing = np.zeros((count, num_heads, 1, size // num_heads), query.dtype)
+        key, value = (operators.cat([x, nothing], 2) for x in (key, value))
+
+    bias = mask_of_heads(attn_mask, key_padding_mask, (count, num_heads, length, key.shape[2]), query.dtype)
+    scores = (query * math.sqrt(num_heads / size)) @ key.swapaxes(-1, -2)
+    weights = dropout(softmax_of_some(scores, None, bias), dropout_p, training)
+    output = (weights @ value).permute(2, 0, 1, 3).reshape(length, count, size)
+    output = linear(output, out_proj_weight, out_proj_bias)
+    if average_attn_weights:
+        weights = weights.mean(1)
+    return output[:, 0] if single else output, (weights[0] if single else weights) if need_weights else None
+
+
+def projected(
+    inputs: tuple[Tensor, ...], packed: Tensor | None, separate: tuple[Tensor | None, ...] | None, bias: Tensor | None
+) -> tuple[Tensor, ...]:
+    """Query, key and value by the three matrices, which may be packed under each other, as their biases are."""
+    matrices = separate if separate is not None else (None,) * 3 if packed is None else operators.chunk(packed, 3)
+    if any(matrix is None for matrix in matrices):
+        raise RuntimeError(
+            "multi_head_attention_forward: expected in_proj_weight, or use_separate_proj_weight=True and a weight for "
+            "each of query, key and value"
+        )
+    biases = (None,) * 3 if bias is None else operators.chunk(bias, 3)
+    return tuple(linear(*each) for each in zip(inputs, matrices, biases))
+
+
+def mask_of_heads(
+    attn_mask: Tensor | None, key_padding_mask: Tensor | None, shape: tuple[int, int, int, int], dtype: np.dtype
+) -> Tensor | None:
+    """What is added to the scores (N, num_heads, L, S); keys that were appended behind the masks may be looked at."""
+    count, heads, length, keys = shape
+
+    def additive(mask: Tensor) -> Tensor:
+        if mask.dtype.kind == "b":
+            mask = Tensor(np.where(mask.array, -np.inf, 0).astype(dtype))
+        if mask.shape[-1] == keys:
+            return mask
+        return operators.cat([mask, np.zeros((*mask.shape[:-1], keys - mask.shape[-1]), dtype)], -1)
+
+    total = None
+    if attn_mask is not None:
+        total = additive(attn_mask)
+        total = total if total.ndim == 2 else total.reshape(count, heads, length, keys)
+    if key_padding_mask is not None:
+        padding = additive(key_padding_mask).reshape(count, 1, 1, keys)
+        total = padding if total is None else total + padding
+    return total
+
+
+__all__ = ["multi_head_attention_forward", "scaled_dot_product_attention"]

@@ -1,0 +1,110 @@
+"""Dropout: what is drawn is torch's for the same seed; inside a data-parallel step it belongs to the shard.
+
+`inplace` is taken and changes nothing: the result is another tensor.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from pargrad import random
+from pargrad.tensor import Tensor
+
+
+def check_probability(name: str, p: float) -> None:
+    if not 0.0 <= p <= 1.0:
+        raise ValueError(f"{name}: expected a probability p between 0 and 1, got {p}")
+
+
+def kept(shape: tuple[int, ...], p: float) -> np.ndarray:
+    """Which elements are kept: booleans. At p=1 nothing is drawn, as in torch."""
+    if p == 1.0:
+        return np.zeros(shape, np.bool_)
+    return random.bernoulli(random.current_generator(), shape, 1.0 - p)
+
+
+def scaled(input: Tensor, p: float, shape: tuple[int, ...]) -> Tensor:
+    """Input times a mask of this shape, which broadcasts, over the share that it keeps."""
+    return input * (kept(shape, p).astype(input.dtype) / (1.0 - p if p < 1.0 else 1.0))
+
+
+def of_channels(name: str, input: Tensor) -> tuple[int, ...]:
+    """The shape of a mask for the channels of each example."""
+    if input.ndim < 2:
+        raise RuntimeError(
+            f"{name}: expected examples (dim 0) and channels (dim 1), got shape {input.shape}: write F.dropout"
+        )
+    return (*input.shape[:2], *(1,) * (input.ndim - 2))
+
+
+def idle(name: str, input: Tensor, p: float, training: bool) -> bool:
+    check_probability(name, p)
+    return not training or p == 0.0 or not input.numel()
+
+
+def dropout(input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:
+    """Zeroes elements with probability p and divides the others by 1 - p; the identity where not training.
+
+    Srivastava et al. 2014.
+    """
+    return input if idle("dropout", input, p, training) else scaled(input, p, input.shape)
+
+
+def dropout1d(input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:
+    """dropout of whole channels: input (N, C, L), or (C, L) for one example."""
+    return dropout_of_channels("dropout1d", input, p, training, (2, 3), single=2)
+
+
+def dropout2d(input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:
+    """dropout of whole channels: input (N, C, H, W). (N, C, L) is taken as dropout1d takes it, as torch has it."""
+    return dropout_of_channels("dropout2d", input, p, training, (3, 4), single=None)
+
+
+def dropout3d(input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:
+    """dropout of whole channels: input (N, C, D, H, W), or (C, D, H, W) for one example."""
+    return dropout_of_channels("dropout3d", input, p, training, (4, 5), single=4)
+
+
+def dropout_of_channels(
+    name: str, input: Tensor, p: float, training: bool, dimensions: tuple[int, int], single: int | None
+) -> Tensor:
+    if input.ndim not in dimensions:
+        raise RuntimeError(f"{name}: expected {dimensions[0]} or {dimensions[1]} dimensions, got shape {input.shape}")
+    if idle(name, input, p, training):
+        return input
+    batch = input.unsqueeze(0) if input.ndim == single else input
+    out = scaled(batch, p, of_channels(name, batch))
+    return out[0] if input.ndim == single else out
+
+
+# The value that selu approaches far below 0, its sign changed.
+SELU_BELOW = 1.7580993408473766
+
+
+def alpha(name: str, input: Tensor, p: float, training: bool, by_channel: bool) -> Tensor:
+    if idle(name, input, p, training):
+        return input
+    if p == 1.0:
+        return input * 0.0
+    keep = kept(of_channels(name, input) if by_channel else input.shape, p)
+    scale = 1.0 / math.sqrt((SELU_BELOW**2 * p + 1) * (1 - p))
+    dropped = (keep.astype(input.dtype) - 1) * (SELU_BELOW * scale) + SELU_BELOW * scale * p
+    return input * (keep.astype(input.dtype) * scale) + dropped
+
+
+def alpha_dropout(input: Tensor, p: float = 0.5, training: bool = False, inplace: bool = False) -> Tensor:
+    """dropout that keeps mean 0 and variance 1, for selu: what is dropped becomes selu's lowest value.
+
+    Klambauer et al. 2017.
+    """
+    return alpha("alpha_dropout", input, p, training, by_channel=False)
+
+
+def feature_alpha_dropout(input: Tensor, p: float = 0.5, training: bool = False, inplace: bool = False) -> Tensor:
+    """alpha_dropout of whole channels, dim 1."""
+    return alpha("feature_alpha_dropout", input, p, training, by_channel=True)
+
+
+__all__ = ["alpha_dropout", "dropout", "dropout1d", "dropout2d", "dropout3d", "feature_alpha_dropout"]

@@ -1,0 +1,194 @@
+"""Normalizations as functions: of batches, layers, groups, instances, root mean squares and neighbouring channels."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from pargrad import operators
+from pargrad.rules import RULES
+from pargrad.tensor import Tensor, apply
+
+
+def affine(input: Tensor, weight: Tensor | None, bias: Tensor | None, shape: tuple[int, ...] | None = None) -> Tensor:
+    """input * weight + bias, both of them laid out in `shape`."""
+    weight, bias = (x if x is None or shape is None else x.reshape(shape) for x in (weight, bias))
+    if weight is None:
+        return input if bias is None else input + bias
+    return input * weight if bias is None else apply(RULES["addcmul"], bias, input, weight)
+
+
+def per_channel(input: Tensor) -> tuple[int, ...]:
+    """The shape in which one number a channel, dim 1, broadcasts against input."""
+    return (-1, *(1,) * (input.ndim - 2))
+
+
+def check_channels(name: str, input: Tensor, **given: Tensor | None) -> None:
+    channels = input.shape[1]
+    for what, x in given.items():
+        if x is not None and x.shape != (channels,):
+            raise RuntimeError(
+                f"{name}: expected {what} of shape ({channels},) for input {input.shape}, got shape {x.shape}"
+            )
+
+
+def move_towards(running: Tensor | None, value: np.ndarray, momentum: float) -> None:
+    """running = (1 - momentum) * running + momentum * value, in place and outside of any graph."""
+    if running is not None:
+        np.copyto(running.array, (1 - momentum) * running.array + momentum * value, casting="same_kind")
+        running.cell[0] += 1
+
+
+# ----- statistics over the batch -----
+
+
+def batch_norm(
+    input: Tensor,
+    running_mean: Tensor | None,
+    running_var: Tensor | None,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    training: bool = False,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+) -> Tensor:
+    """Each channel (dim 1) with mean 0 and variance 1 over all other dimensions, times weight plus bias.
+
+    While training, mean and variance are those of the input, towards which the running ones are moved, the variance
+    with Bessel's correction; otherwise the running ones are taken. Ioffe and Szegedy 2015.
+    https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.batch_norm.html
+    """
+    if input.ndim < 2:
+        raise RuntimeError(f"batch_norm: expected input of shape (N, C, ...), got {input.shape}")
+    check_channels("batch_norm", input, running_mean=running_mean, running_var=running_var, weight=weight, bias=bias)
+    shape = per_channel(input)
+    if not training:
+        if running_mean is None or running_var is None:
+            raise RuntimeError("batch_norm: expected running_mean and running_var where training=False")
+        scale = operators.rsqrt(running_var + eps)
+        return affine((input - running_mean.reshape(shape)) * scale.reshape(shape), weight, bias, shape)
+    count = math.prod(input.shape) // input.shape[1] if input.shape[1] else 0
+    if count == 1:
+        raise ValueError(f"batch_norm: expected more than 1 value per channel when training, got shape {input.shape}")
+    dim = (0, *range(2, input.ndim))
+    y, mean, variance = apply(RULES["standardize_with_moments"], input, dim=dim, eps=eps)
+    move_towards(running_mean, mean.array, momentum)
+    move_towards(running_var, variance.array * (count / (count - 1) if count else 1.0), momentum)
+    return affine(y, weight, bias, shape)
+
+
+def instance_norm(
+    input: Tensor,
+    running_mean: Tensor | None = None,
+    running_var: Tensor | None = None,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    use_input_stats: bool = True,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+) -> Tensor:
+    """batch_norm of each example by itself; the running statistics are moved towards the mean over the examples'.
+
+    use_input_stats=False: the running statistics are taken. Ulyanov et al. 2016.
+    https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.instance_norm.html
+    """
+    if not use_input_stats:
+        return batch_norm(input, running_mean, running_var, weight, bias, False, momentum, eps)
+    count = math.prod(input.shape[2:])
+    if input.ndim < 3 or count == 1:
+        raise ValueError(
+            "instance_norm: expected input of shape (N, C, ...) with more than 1 value per channel and example, got "
+            f"{input.shape}"
+        )
+    check_channels("instance_norm", input, running_mean=running_mean, running_var=running_var, weight=weight, bias=bias)
+    y, mean, variance = apply(RULES["standardize_with_moments"], input, dim=tuple(range(2, input.ndim)), eps=eps)
+    move_towards(running_mean, mean.array.mean(axis=0), momentum)
+    move_towards(running_var, variance.array.mean(axis=0) * (count / (count - 1)), momentum)
+    return affine(y, weight, bias, per_channel(input))
+
+
+# ----- statistics of each example -----
+
+
+def last_dims(name: str, input: Tensor, normalized_shape: Any, **given: Tensor | None) -> tuple[int, ...]:
+    """The last dimensions, which are to be of this shape, counted from the back."""
+    shape = (normalized_shape,) if isinstance(normalized_shape, int | np.integer) else tuple(normalized_shape)
+    if not shape or input.shape[-len(shape) :] != shape:
+        raise RuntimeError(f"{name}: expected input whose shape ends in {shape}, got {input.shape}")
+    for what, x in given.items():
+        if x is not None and x.shape != shape:
+            raise RuntimeError(f"{name}: expected {what} of the normalized shape {shape}, got shape {x.shape}")
+    return tuple(range(-len(shape), 0))
+
+
+def layer_norm(
+    input: Tensor,
+    normalized_shape: Sequence[int],
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    eps: float = 1e-5,
+) -> Tensor:
+    """Mean 0 and variance 1 over the last dimensions, which are of normalized_shape, times weight plus bias.
+
+    Ba et al. 2016. https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.layer_norm.html
+    """
+    dim = last_dims("layer_norm", input, normalized_shape, weight=weight, bias=bias)
+    return affine(apply(RULES["standardize"], input, dim=dim, eps=eps), weight, bias)
+
+
+def group_norm(
+    input: Tensor, num_groups: int, weight: Tensor | None = None, bias: Tensor | None = None, eps: float = 1e-5
+) -> Tensor:
+    """Mean 0 and variance 1 over each group of channels (dim 1) of each example, times weight plus bias, per channel.
+
+    Wu and He 2018. https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.group_norm.html
+    """
+    if input.ndim < 2:
+        raise RuntimeError(f"group_norm: expected input of shape (N, C, ...), got {input.shape}")
+    channels = input.shape[1]
+    if num_groups <= 0 or channels % num_groups:
+        raise RuntimeError(
+            f"group_norm: expected a number of groups that divides {channels} channels, got {num_groups}"
+        )
+    check_channels("group_norm", input, weight=weight, bias=bias)
+    groups = input.reshape(input.shape[0], num_groups, math.prod(input.shape[1:]) // num_groups)
+    y = apply(RULES["standardize"], groups, dim=-1, eps=eps)
+    return affine(y.reshape(*input.shape), weight, bias, per_channel(input))
+
+
+def rms_norm(
+    input: Tensor, normalized_shape: Sequence[int], weight: Tensor | None = None, eps: float | None = None
+) -> Tensor:
+    """input over its root mean square over the last dimensions, times weight; eps: by default the dtype's epsilon.
+
+    Zhang and Sennrich 2019. https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.rms_norm.html
+    """
+    dim = last_dims("rms_norm", input, normalized_shape, weight=weight)
+    eps = float(np.finfo(input.dtype).eps) if eps is None else eps
+    scale = operators.rsqrt(apply(RULES["square"], input).mean(dim, keepdim=True) + eps)
+    return affine(input * scale, weight, None)
+
+
+def local_response_norm(input: Tensor, size: int, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0) -> Tensor:
+    """input / (k + alpha * m) ** beta, m the mean square of `size` neighbouring channels (Krizhevsky et al. 2012).
+
+    https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.local_response_norm.html
+    """
+    if input.ndim < 3:
+        raise ValueError(f"local_response_norm: expected input of shape (N, C, ...) with 3 or more, got {input.shape}")
+    if not input.numel():
+        return input
+    square = apply(RULES["square"], input)
+
+    def nothing(channels: int) -> np.ndarray:
+        return np.zeros((input.shape[0], channels, *input.shape[2:]), input.dtype)
+
+    padded = operators.cat([nothing(size // 2), square, nothing((size - 1) // 2)], 1)
+    mean = apply(RULES["unfold"], padded, dimension=1, size=size, step=1).mean(-1)
+    return input / (mean * alpha + k) ** beta
+
+
+__all__ = ["batch_norm", "group_norm", "instance_norm", "layer_norm", "local_response_norm", "rms_norm"]
