@@ -15,9 +15,10 @@ import numpy as np
 from pargrad.complex_numbers import conj, is_complex
 from pargrad.creation import leaf
 from pargrad.operators import FUNCTIONS
+from pargrad.promotion import DEFAULT_FLOAT
 from pargrad.rules import RULES
 from pargrad.rules.fft import OPPOSITE
-from pargrad.tensor import DEFAULT_FLOAT, Tensor, apply
+from pargrad.tensor import Tensor, apply
 
 
 def check_norm(name: str, norm: Any) -> str:

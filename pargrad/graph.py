@@ -27,11 +27,12 @@ def now() -> int:
 class Node:
     """One recorded operator: what to call backward, and where the results go.
 
-    edges: one (vjp, key, leaf, shape, dtype) per input that needs a gradient. The key is what the input's gradient goes by:
-    a leaf itself, the Node that made it, or that Node and the output's index where the Node has several. A joint rule
-    has its one vjp in `joint`, and in the edge the argument's position. outputs: (shape, dtype) of several values.
-    saved: (version cell, version, whose, what) of what the vjps keep: the Tensor of argument `whose`, or the array of
-    output `-1 - whose`; a cell of None is one that the Tensor had not yet. inputs: all of them, where a derivative of the derivatives must call the rule again.
+    edges: one (vjp, key, leaf, shape, dtype) per input that needs a gradient. The key is what the gradient of that
+    input goes by: a leaf itself, the Node that made it, or that Node and an output's index where the Node has several.
+    A joint rule has its one vjp in `joint`, and in the edge the argument's position. outputs: (shape, dtype) of several
+    values. saved: (version cell, version, whose, what) of what the vjps keep: the Tensor of argument `whose`, or the
+    array of output `-1 - whose`; a cell of None is one that the Tensor had not yet. inputs: all of them, where a
+    derivative of the derivatives must call the rule again. conjugate: the vjps are those of a holomorphic function.
     """
 
     # What backward reads of every node is in slots; the rest are attributes of the class until a node has its own.
@@ -195,8 +196,6 @@ def run_backward(
             accumulate(receiver, gradient, leaf in owned)
             return
         accumulate(receiver, hooks(gradient), False)
-        for function in list(hooks.after.values()):
-            function(leaf)
 
     for leaf in [key for key in roots if key in uses and not uses[key]]:
         hand_over(leaf)
@@ -265,6 +264,8 @@ def run_backward(
             node.saved = ()
             if node.joint is not None or node.inputs is not None:
                 node.free()
+    for leaf in [key for key in pending if key in uses]:  # what else led there had no gradient to give
+        hand_over(leaf)
 
 
 def finish(node: Node, pending: dict, wanted: dict | None, accumulate: Callable) -> None:
@@ -278,8 +279,9 @@ def finish(node: Node, pending: dict, wanted: dict | None, accumulate: Callable)
         hooks = node.hooks.get(index) if node.hooks is not None and not isinstance(receiver, int) else None
         if hooks is not None:
             gradient = pending[key] = hooks(gradient)
-            if hooks.retains is not None and (tensor := hooks.retains()) is not None:
-                accumulate(tensor, gradient, False)
+            retains = None if hooks.retains is None else hooks.retains()
+            if retains is not None and not (receiver is retains and accumulate is Hooks.receive):
+                Hooks.receive(retains, gradient, False)
         if receiver is not None:
             accumulate(receiver, gradient, False)
 

@@ -114,12 +114,17 @@ def part_replaced(root: Tensor, path: tuple[tuple[Rule, dict[str, Any]], ...], n
             x = rule(x, **settings)
         return x
 
-    # In the root's memory layout, so that here, too, the path leads to a view. Real and imaginary parts are two things.
-    outside = np.full_like(root.array, 1 + 1j if root.dtype.kind == "c" else 1)
-    walked(outside)[...] = 0
+    memory = root.array
+
+    def around(g: Any) -> Any:
+        # In the root's memory layout, so that here, too, the path leads to a view. A complex one is two things.
+        outside = np.full_like(memory, 1 + 1j if memory.dtype.kind == "c" else 1)
+        walked(outside)[...] = 0
+        return masked(g, outside)
+
     edges: list = []
     if root._requires_grad:
-        edges.append((lambda g: masked(g, outside), root.key, False, root.shape, root.dtype))
+        edges.append((around, root.key, False, root.shape, root.dtype))
     if new._requires_grad:
         edges.append((walked, new.key, new.is_leaf, new.shape, new.dtype))
     return Tensor(root.array, True, Node(Named("copy_slices"), edges))

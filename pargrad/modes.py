@@ -1,4 +1,4 @@
-"""Modes of recording, each for the thread that is in it: no_grad, enable_grad, inference_mode; and of looking for nan."""
+"""Modes of recording, each for the thread that is in it: no_grad, enable_grad, inference_mode; anomaly detection."""
 
 from __future__ import annotations
 

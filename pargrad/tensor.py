@@ -14,15 +14,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple, SupportsIndex
 import numpy as np
 
 from pargrad import printing
-from pargrad.graph import (
-    Hooks,
-    Node,
-    RemovableHandle,
-    as_array,
-    run_backward,
-    unbroadcast,  # noqa: F401 (for now)
-)
-from pargrad.modes import anomaly, enable_grad, is_grad_enabled, mode, no_grad, set_grad_enabled  # noqa: F401 (for now)
+from pargrad.graph import Hooks, Node, RemovableHandle, as_array, run_backward
+from pargrad.modes import anomaly, mode, set_grad_enabled
 from pargrad.promotion import DEFAULT_FLOAT, FLOAT32, FLOAT64, coerce
 from pargrad.rules.table import Rule
 
@@ -237,7 +230,7 @@ class Tensor:
         # Empty brackets show neither a shape nor that their elements would be integers.
         empty = not self.array.size
         words = [f"size={self.shape}"] if empty and self.ndim != 1 else []
-        if self.array.dtype not in ((DEFAULT_FLOAT,) if empty else (DEFAULT_FLOAT, np.int64, np.bool_)):
+        if self.array.dtype not in ((DEFAULT_FLOAT,) if empty else (DEFAULT_FLOAT, np.int64, np.bool_, np.complex64)):
             words.append(f"dtype={self.array.dtype}")
         if self.node is not None:
             words.append(f"grad_fn={self.node}")
@@ -421,9 +414,7 @@ def call(rule: Rule, inputs: tuple, settings: dict[str, Any]) -> Any:
 def edges_of(rule: Rule, inputs: tuple, result: Any) -> list:
     """For each input that needs a gradient, its vjp and where what that gives goes."""
     edges: list = []
-    place = 0
-    for x in inputs:
-        place += 1
+    for place, x in enumerate(inputs, 1):
         if isinstance(x, Tensor) and x._requires_grad:
             vjp = place - 1 if rule.joint else result[place]
             if vjp is not None:

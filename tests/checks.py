@@ -11,8 +11,10 @@ import numpy as np
 
 import pargrad
 import pargrad.autograd
+from pargrad.graph import unbroadcast
+from pargrad.modes import no_grad
 from pargrad.rules import RULES
-from pargrad.tensor import Tensor, apply, no_grad, unbroadcast
+from pargrad.tensor import Tensor, apply
 
 STEP = 1e-5
 DIFFERENCE = 1e-6  # between a derivative and a central difference, next to the size of both

@@ -86,9 +86,7 @@ def test_a_method_in_place(name, on):
 def test_bits_in_place():
     for name in BITS:
         others = () if name == "bitwise_not" else ([1, 1, 2],)
-        results = [
-            getattr(lib.tensor([5, 6, 7]), f"{name}_")(*map(lib.tensor, others)).tolist() for lib in BOTH
-        ]
+        results = [getattr(lib.tensor([5, 6, 7]), f"{name}_")(*map(lib.tensor, others)).tolist() for lib in BOTH]
         assert results[0] == results[1], name
 
 
@@ -228,7 +226,9 @@ def test_an_index_may_change_after_the_assignment():
     both(function, [rng().random(3), rng(1).random(3)])
 
 
-@pytest.mark.parametrize("index", [3, (0, 0, 0, 0), np.array([5]), np.array([True, False]), (0, np.array([7]))], ids=name_of)
+@pytest.mark.parametrize(
+    "index", [3, (0, 0, 0, 0), np.array([5]), np.array([True, False]), (0, np.array([7]))], ids=name_of
+)
 def test_an_assignment_out_of_bounds_is_an_index_error(index):
     for lib in BOTH:
         for x in (lib.zeros(3, 2), lib.zeros(3, 2, requires_grad=True) * 1):
@@ -460,7 +460,9 @@ def test_what_was_saved_and_overwritten_is_an_error_where_it_is_one_in_torch(nam
 DIFFERENTIABLE = [case for case in CASES if case[1].differentiable]
 
 
-@pytest.mark.parametrize(("rule", "sample"), [row[1:] for row in DIFFERENTIABLE], ids=[row[0] for row in DIFFERENTIABLE])
+@pytest.mark.parametrize(
+    ("rule", "sample"), [row[1:] for row in DIFFERENTIABLE], ids=[row[0] for row in DIFFERENTIABLE]
+)
 def test_second_derivatives_notice_a_change_too(rule, sample):
     """With an argument overwritten after the call, the derivative of the gradient is what it was, or an error."""
     arrays = draw(rule, sample)
@@ -531,5 +533,7 @@ def test_a_name_of_a_rule_in_an_error():
     x = pg.tensor([1.0], requires_grad=True) * 1
     y = x * x
     x.sqrt_()
-    with pytest.raises(RuntimeError, match=r"^mul saved its argument . for backward, and an in-place operator has changed it since"):
+    with pytest.raises(
+        RuntimeError, match=r"^mul saved its argument . for backward, and an in-place operator has changed it since"
+    ):
         y.backward()

@@ -12,8 +12,9 @@ from collections.abc import Callable
 import numpy as np
 
 from pargrad import random
+from pargrad.modes import no_grad
 from pargrad.random import Generator
-from pargrad.tensor import Tensor, no_grad
+from pargrad.tensor import Tensor
 
 GAINS = {
     **dict.fromkeys(["linear", "sigmoid", *(f"conv{kind}{n}d" for kind in ("", "_transpose") for n in (1, 2, 3))], 1.0),

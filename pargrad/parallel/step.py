@@ -14,6 +14,8 @@ import numpy as np
 
 from pargrad import random
 from pargrad.data import ArrayData, Data
+from pargrad.graph import run_backward
+from pargrad.modes import no_grad
 from pargrad.nn import Module, Parameter
 from pargrad.parallel.arena import Arena, Block, Layout, Run, Spec
 from pargrad.parallel.errors import NonFiniteError
@@ -21,8 +23,6 @@ from pargrad.parallel.objective import Objective
 from pargrad.parallel.shards import Node, reduce_tree, shard_slice
 from pargrad.rules.stacks import NotStackable
 from pargrad.stacking import Stacked
-from pargrad.graph import run_backward
-from pargrad.modes import no_grad
 from pargrad.tensor import Tensor, seed_gradient
 
 STACKED_ELEMENTS = 1 << 20

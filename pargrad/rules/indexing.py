@@ -3,7 +3,7 @@
 import numpy as np
 
 from pargrad.rules.complex import complexes
-from pargrad.rules.stacks import NotStackable, shifted
+from pargrad.rules.stacks import NotStackable, full, indexed, shifted
 from pargrad.rules.table import integers, rule, sample
 
 
@@ -22,6 +22,7 @@ def is_basic(index):
     sample((2, 3), index=(Ellipsis, np.array([0, 2, 1])), shape=(2, 4), once=True),
     sample((), index=1, shape=(3,)),
     dtype="as is",
+    stack=indexed,
 )
 def add_into_zeros(x, *, index, shape, once=False):
     """Zeros of this shape with the elements of x added at an index; torch has no function of this name.
@@ -45,6 +46,7 @@ def add_into_zeros(x, *, index, shape, once=False):
     sample((2, 3), index=1),
     dtype="as is",
     view=True,
+    stack=indexed,
 )
 def getitem(x, *, index):
     shape = x.shape
@@ -90,11 +92,9 @@ def nothing(g, shape):
 
 def lines(function, arrays, stacked, settings):
     """On a stack: every argument with the leading axis, and `dim` one further on."""
-    count = next(len(x) for x, flag in zip(arrays, stacked) if flag)
     if any(np.ndim(x) <= flag for x, flag in zip(arrays, stacked)):
         raise NotStackable
-    full = (x if flag else np.broadcast_to(x, (count, *x.shape)) for x, flag in zip(arrays, stacked))
-    return function(*full, **{**settings, "dim": shifted(settings["dim"])})
+    return function(*full(arrays, stacked), **{**settings, "dim": shifted(settings["dim"])})
 
 
 # torch has numbers as vectors of one element here: `line` is the shape of x as a vector at least.

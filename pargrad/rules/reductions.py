@@ -108,7 +108,7 @@ def place(g, shape, index, dim, keepdim):
     return np.where(steps == index, g, 0)
 
 
-@rule(*ALONG, sample((2, 3), dim=0, keepdim=True), dtype="as is")
+@rule(*ALONG, sample((2, 3), dim=0, keepdim=True), dtype="as is", stack=along)
 def max(x, *, dim, keepdim=False):
     """Values and indices along one `dim`; the gradient goes to the chosen element alone."""
     ordered(x)
@@ -116,7 +116,7 @@ def max(x, *, dim, keepdim=False):
     return pick(x, index, dim, keepdim), lambda g: place(g[0], shape, index, dim, keepdim)
 
 
-@rule(*ALONG, sample((2, 3), dim=0, keepdim=True), dtype="as is")
+@rule(*ALONG, sample((2, 3), dim=0, keepdim=True), dtype="as is", stack=along)
 def min(x, *, dim, keepdim=False):
     """Values and indices along one `dim`; the gradient goes to the chosen element alone."""
     ordered(x)

@@ -5,7 +5,7 @@ from itertools import pairwise
 import numpy as np
 
 from pargrad.rules.indexing import add_into_zeros
-from pargrad.rules.stacks import NotStackable, elementwise, permuted, reshaped, shifted
+from pargrad.rules.stacks import NotStackable, elementwise, joined, permuted, reshaped, shifted
 from pargrad.rules.table import rule, sample
 
 
@@ -30,7 +30,7 @@ def permute(x, *, dims):
     return y, lambda g: np.transpose(g, tuple(sorted(range(len(axes)), key=axes.__getitem__)))
 
 
-@rule(sample((1, 3), (2, 3), dim=0), sample((2, 1), (2, 3), (2, 2), dim=-1), joint=True, numpy=np.concatenate)
+@rule(sample((1, 3), (2, 3), dim=0), sample((2, 1), (2, 3), (2, 2), dim=-1), joint=True, numpy=np.concatenate, stack=joined)
 def cat(*tensors, dim=0):
     y = np.concatenate(tensors, axis=dim)
     before = (slice(None),) * (dim % y.ndim)
@@ -38,13 +38,28 @@ def cat(*tensors, dim=0):
     return y, lambda g: tuple(g[(*before, slice(*span))] for span in pairwise(ends))
 
 
-@rule(sample((2, 3), (2, 3), dim=0), sample((3,), (3,), (3,), dim=-1), joint=True, numpy=np.stack)
+@rule(sample((2, 3), (2, 3), dim=0), sample((3,), (3,), (3,), dim=-1), joint=True, numpy=np.stack, stack=joined)
 def stack(*tensors, dim=0):
     y = np.stack(tensors, axis=dim)
     return y, lambda g: tuple(np.moveaxis(g, dim, 0))
 
 
-@rule(sample((1, 3, 1)), sample((1, 3, 1), dim=-1), sample((2, 3), dim=0), dtype="as is", view=True, numpy=np.squeeze)
+def squeezed(function, arrays, stacked, settings):
+    """On a stack: the slices' dimensions by name, lest a stack of one lose its own."""
+    (x,), dim = arrays, settings.get("dim")
+    named = range(x.ndim - 1) if dim is None else dim if isinstance(dim, tuple) else (dim,)
+    return function(x, dim=shifted(tuple(named)))
+
+
+@rule(
+    sample((1, 3, 1)),
+    sample((1, 3, 1), dim=-1),
+    sample((2, 3), dim=0),
+    dtype="as is",
+    view=True,
+    numpy=np.squeeze,
+    stack=squeezed,
+)
 def squeeze(x, *, dim=None):
     # Unlike numpy, torch leaves a dimension alone that is not 1 long.
     named = range(x.ndim) if dim is None else (dim if isinstance(dim, tuple) else (dim,))

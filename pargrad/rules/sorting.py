@@ -49,7 +49,7 @@ def argsort(x, *, dim=-1, descending=False, stable=False):
 
 @rule(
     sample((2, 3), dim=1), sample((2, 3, 4), dim=0, descending=True), sample((5,), stable=True), sample((0, 2), dim=0),
-    dtype="as is",
+    dtype="as is", stack=stacks.along_last,
 )  # fmt: skip
 def sort(x, *, dim=-1, descending=False, stable=False):
     """Values in ascending or descending order along `dim`, and their indices; always stable."""
@@ -62,7 +62,7 @@ def sort(x, *, dim=-1, descending=False, stable=False):
 
 @rule(
     sample((2, 5), k=2), sample((5, 2, 2), k=3, dim=0, largest=False), sample((4,), k=4),
-    sample((4,), k=0), dtype="as is",
+    sample((4,), k=0), dtype="as is", stack=stacks.along_last,
 )  # fmt: skip
 def topk(x, *, k, dim=-1, largest=True, sorted=True):
     """The `k` greatest (or least) elements along `dim` and their indices, in order, whatever `sorted` says."""
@@ -80,7 +80,7 @@ def topk(x, *, k, dim=-1, largest=True, sorted=True):
 # ----- one element by its rank -----
 
 
-@rule(*(one._replace(settings={"k": 2, **one.settings}) for one in PICKS), dtype="as is")
+@rule(*(one._replace(settings={"k": 2, **one.settings}) for one in PICKS), dtype="as is", stack=stacks.along_last)
 def kthvalue(x, *, k, dim=-1, keepdim=False):
     """The k-th smallest element along `dim`, counted from 1, and its index."""
     length = x.shape[dim] if x.ndim else 1
@@ -105,14 +105,14 @@ def middle(x, dim, ignore_nan):
     return index if ignore_nan else np.where(count > 0, np.argmax(missing, axis=dim, keepdims=True), index)
 
 
-@rule(*PICKS, sample((4,), dim=0), dtype="as is")
+@rule(*PICKS, sample((4,), dim=0), dtype="as is", stack=stacks.along_last)
 def median(x, *, dim=-1, keepdim=False):
     """The median along `dim`, of an even count the lower one, and its index; nan where there is one."""
     shape, (values, index) = x.shape, chosen(x, middle(x, dim, False), dim, keepdim)
     return (values, index), lambda g: place(g[0], shape, index, dim, keepdim)
 
 
-@rule(*PICKS, sample((4,), dim=0), dtype="as is")
+@rule(*PICKS, sample((4,), dim=0), dtype="as is", stack=stacks.along_last)
 def nanmedian(x, *, dim=-1, keepdim=False):
     """The median along `dim` of what is not nan, of an even count the lower one, and its index."""
     shape, (values, index) = x.shape, chosen(x, middle(x, dim, True), dim, keepdim)
@@ -144,7 +144,7 @@ def nanmedian_of_all(x):
     return y, lambda g: shared(g, x, y)
 
 
-@rule(*PICKS, dtype="as is")
+@rule(*PICKS, dtype="as is", stack=stacks.along_last)
 def mode(x, *, dim=-1, keepdim=False):
     """The most frequent value along `dim`, of several the least, and the index where it stands last."""
     shape, index = x.shape, order(x, dim)
@@ -178,14 +178,14 @@ def added_up(g, index, dim):
     return add_into_zeros(g, index=along(index, dim), shape=g.shape) if g.ndim else g
 
 
-@rule(sample((2, 5), dim=1), sample((4, 2, 3), dim=-3), sample((5,), dim=0), dtype="as is")
+@rule(sample((2, 5), dim=1), sample((4, 2, 3), dim=-3), sample((5,), dim=0), dtype="as is", stack=stacks.along_last)
 def cummax(x, *, dim):
     """The greatest element so far along `dim`, and the last index where it stands."""
     values, index = scan(x, dim, np.maximum.accumulate)
     return (values, index), lambda g: added_up(g[0], index, dim)
 
 
-@rule(sample((2, 5), dim=1), sample((4, 2, 3), dim=-3), sample((5,), dim=0), dtype="as is")
+@rule(sample((2, 5), dim=1), sample((4, 2, 3), dim=-3), sample((5,), dim=0), dtype="as is", stack=stacks.along_last)
 def cummin(x, *, dim):
     """The least element so far along `dim`, and the last index where it stands."""
     values, index = scan(x, dim, np.minimum.accumulate)

@@ -40,6 +40,33 @@ def along(function, arrays, stacked, settings):
     return function(x, **{**settings, "dim": shifted(dim)})
 
 
+def along_last(function, arrays, stacked, settings):
+    """`along`, for a rule whose dim is the last one where none is given."""
+    return along(function, arrays, stacked, {"dim": -1} | settings)
+
+
+def full(arrays, stacked):
+    """Every array with the leading axis; what all slices share is repeated without a copy."""
+    count = next(len(x) for x, flag in zip(arrays, stacked) if flag)
+    return [x if flag else np.broadcast_to(x, (count, *np.shape(x))) for x, flag in zip(arrays, stacked)]
+
+
+def joined(function, arrays, stacked, settings):
+    """Several arrays as one, along a dim that is one further on."""
+    return function(*full(arrays, stacked), **{**settings, "dim": shifted(settings.get("dim", 0))})
+
+
+def indexed(function, arrays, stacked, settings):
+    """An index of a slice, after all of the leading axis; numpy would move two arrays of an index in front of it."""
+    (x,), index = arrays, settings["index"]
+    parts = index if isinstance(index, tuple) else (index,)
+    picks = [part for part in parts if not isinstance(part, slice | None) and part is not Ellipsis]
+    if any(isinstance(pick, bool | np.bool_ | list) or (np.ndim(pick) and len(picks) > 1) for pick in picks):
+        raise NotStackable
+    shape = {"shape": (len(x), *settings["shape"])} if "shape" in settings else {}
+    return function(x, **{**settings, **shape, "index": (slice(None), *parts)})
+
+
 def normalized(function, arrays, stacked, settings):
     """`along`, for a rule whose vjp adds up gradients: they must lie as a slice's do."""
     value, vjp = along(function, arrays, stacked, settings)
