@@ -29,7 +29,7 @@ LAYERS = {
     "function": {"graph", "modes", "rules", "tensor"},
     "autograd": {"creation", "function", "gradcheck", "graph", "modes", "rules", "tensor"},
     "func": {"graph", "modes", "nn", "rules", "stacking", "tensor", "tree"},
-    "utils": {"graph", "modes", "random", "tensor", "utils"},
+    "utils": {"graph", "modes", "operators", "random", "sampling", "tensor", "utils"},
     "viz": {"graph", "tensor"},
     "reductions": {"rules", "tensor"},
     "compositions": {"rules", "tensor"},
@@ -42,19 +42,32 @@ LAYERS = {
     "operators": {"complex_numbers", "compositions", "indexing", "inplace", "matrices", "products", "promotion"}
     | {"reductions", "rules", "searching", "tensor"},
     "special": {"operators", "promotion", "tensor"},
-    "fft": {"complex_numbers", "creation", "operators", "rules", "tensor"},
+    "fft": {"complex_numbers", "creation", "operators", "promotion", "rules", "tensor"},
     "random": {"tensor"},
     "creation": {"promotion", "tensor"},
     "sampling": {"creation", "inplace", "random", "tensor"},
     "nn": {"compositions", "indexing", "inplace", "products", "promotion", "rules", "tensor", "stacking", "operators"}
-    | {"random", "creation", "nn"},
+    | {"random", "creation", "function", "graph", "nn"},
     "spectral": {"complex_numbers", "fft", "nn", "operators", "rules", "tensor"},
     "optim": {"modes", "tensor", "optim"},
-    "data": {"random", "tensor", "data"},
+    "data": {"random", "tensor", "data", "utils"},
     "parallel": {"graph", "modes", "rules", "tensor", "stacking", "operators", "random", "creation", "nn", "optim"}
     | {"data", "parallel"},
     "cli": {"nn", "optim", "data", "parallel", "version"},
-    "__init__": {"autograd", "fft", "func", "linalg", "modes", "nn", "optim", "operators", "random", "creation", "sampling", "tensor"}
+    "__init__": {
+        "autograd",
+        "fft",
+        "func",
+        "linalg",
+        "modes",
+        "nn",
+        "optim",
+        "operators",
+        "random",
+        "creation",
+        "sampling",
+        "tensor",
+    }
     | {"special", "spectral", "utils", "version", "viz"},
     "__main__": {"cli"},
 }

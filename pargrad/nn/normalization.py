@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from pargrad import operators
+from pargrad.nn.statistics import track_average, track_moments
 from pargrad.rules import RULES
 from pargrad.tensor import Tensor, apply
 
@@ -33,13 +34,6 @@ def check_channels(name: str, input: Tensor, **given: Tensor | None) -> None:
             raise RuntimeError(
                 f"{name}: expected {what} of shape ({channels},) for input {input.shape}, got shape {x.shape}"
             )
-
-
-def move_towards(running: Tensor | None, value: np.ndarray, momentum: float) -> None:
-    """running = (1 - momentum) * running + momentum * value, in place and outside of any graph."""
-    if running is not None:
-        np.copyto(running.array, (1 - momentum) * running.array + momentum * value, casting="same_kind")
-        running.cell[0] += 1
 
 
 # ----- statistics over the batch -----
@@ -75,8 +69,7 @@ def batch_norm(
         raise ValueError(f"batch_norm: expected more than 1 value per channel when training, got shape {input.shape}")
     dim = (0, *range(2, input.ndim))
     y, mean, variance = apply(RULES["standardize_with_moments"], input, dim=dim, eps=eps)
-    move_towards(running_mean, mean.array, momentum)
-    move_towards(running_var, variance.array * (count / (count - 1) if count else 1.0), momentum)
+    track_moments(running_mean, running_var, count, mean.array, variance.array, momentum)
     return affine(y, weight, bias, shape)
 
 
@@ -105,8 +98,9 @@ def instance_norm(
         )
     check_channels("instance_norm", input, running_mean=running_mean, running_var=running_var, weight=weight, bias=bias)
     y, mean, variance = apply(RULES["standardize_with_moments"], input, dim=tuple(range(2, input.ndim)), eps=eps)
-    move_towards(running_mean, mean.array.mean(axis=0), momentum)
-    move_towards(running_var, variance.array.mean(axis=0) * (count / (count - 1)), momentum)
+    examples = input.shape[0]
+    track_average(running_mean, examples, mean.array.mean(axis=0), momentum)
+    track_average(running_var, examples, variance.array.mean(axis=0) * (count / (count - 1)), momentum)
     return affine(y, weight, bias, per_channel(input))
 
 

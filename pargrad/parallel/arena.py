@@ -148,6 +148,15 @@ class Arena:
         self.reached = take(layout.slots * len(layout.parameters), "uint8").reshape(
             layout.slots, len(layout.parameters)
         )
+        # What each shard says of each buffer (see `statistics`), and which buffers ever changed.
+        rows, columns = layout.shards if layout.slots else 0, len(layout.buffers)
+        self.statistics = [
+            [take(math.prod(spec.shape), "float64").reshape(spec.shape) for spec in layout.buffers] for _ in range(rows)
+        ]
+        self.weights, self.factors, self.kinds = (
+            take(rows * columns, dtype).reshape(rows, columns) for dtype in ("float64", "float64", "int64")
+        )
+        self.moved = take(columns, "uint8")
         self.slots = [{dtype: take(size, dtype) for dtype, size in layout.sizes.items()} for _ in range(layout.slots)]
         self.slot_views = [
             [

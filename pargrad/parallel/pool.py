@@ -25,6 +25,7 @@ class Member:
         self.runs = layout.runs(mine)
         places = {block: i for i, block in enumerate(layout.blocks)}
         self.blocks = [(places[block], block) for block in mine]
+        self.buffers = range(number, len(layout.buffers), members)
         self.has_penalty = number == 0 and replica.work.penalty is not None
 
     def step(
@@ -52,6 +53,7 @@ class Member:
             scale = min(1.0, clip_norm / (norm + 1e-6))  # torch's clip_grad_norm_
 
         replica.update(step, self.every_node, self.runs, divisor, scale)
+        replica.move_statistics(self.buffers)
         arena.progress[self.number] = completed + 1
         meet()  # the other half is whole, and nobody reads a slot any more
         return StepResult(step.number, step.epoch, loss, divisor, len(step.indices), norm)

@@ -17,10 +17,12 @@ from pargrad.data import ArrayData, Data
 from pargrad.graph import run_backward
 from pargrad.modes import no_grad
 from pargrad.nn import Module, Parameter
+from pargrad.nn.statistics import collected_by
 from pargrad.parallel.arena import Arena, Block, Layout, Run, Spec
 from pargrad.parallel.errors import NonFiniteError
 from pargrad.parallel.objective import Objective
 from pargrad.parallel.shards import Node, reduce_tree, shard_slice
+from pargrad.parallel.statistics import NOTHING, NoStatistics, ShardStatistics, move_statistics
 from pargrad.rules.stacks import NotStackable
 from pargrad.stacking import Stacked
 from pargrad.tensor import Tensor, seed_gradient
@@ -116,6 +118,7 @@ class Replica:
         self.buffers = [b for _, b in Module.named_buffers(work.model)]
         modules = dict(Module.named_modules(work.model))
         places = [(name, *name.rpartition(".")[::2], b) for name, b in Module.named_buffers(work.model)]
+        self.places = {id(b): i for i, b in enumerate(self.buffers)}
         self.buffer_places = [(name, modules[path], attribute, b) for name, path, attribute, b in places]
         self.index = {p: i for i, p in enumerate(self.parameters)}
         # Where the gradients of one shard are large, running several at once saves nothing and takes memory.
@@ -169,12 +172,14 @@ class Replica:
         parts = [shard_slice(shard, self.layout.shards, len(step.indices)) for shard in range(start, start + size)]
         if len({part.stop - part.start for part in parts}) > 1 or parts[0].start == parts[0].stop:
             return False
-        with random.using(random.NoGenerator(NotStackable("each shard has random numbers of its own"))):
+        nothing_drawn = random.using(random.NoGenerator(NotStackable("each shard has random numbers of its own")))
+        with nothing_drawn, collected_by(NoStatistics()):
             batch = self.stacked_batch(data, step, start, parts)
             total, divisor, _ = self.work.objective(self.work.model, batch)
             if not isinstance(total, Stacked) or not total.requires_grad:
                 return False
             self.arena.reached[start] = 0
+            self.arena.kinds[start : start + size] = NOTHING
             self.backward(total, start)
         self.check_buffers()
         self.arena.sums[start : start + size] = total.slices
@@ -195,6 +200,7 @@ class Replica:
         """Shard `shard`'s gradient: written into the slot where it begins the node, added where it is the second."""
         arena = self.arena
         arena.sums[shard] = arena.divisors[shard] = 0
+        arena.kinds[shard] = NOTHING
         if shard == slot:
             arena.reached[slot] = 0
         part = shard_slice(shard, self.layout.shards, len(step.indices))
@@ -203,7 +209,8 @@ class Replica:
             return  # an empty shard is absent
         try:
             generator = random.ShardGenerator(self.work.seed, step.number, shard)
-            with random.using(generator):
+            statistics = ShardStatistics(arena, shard, self.places)
+            with random.using(generator), collected_by(statistics):
                 batch = tuple(Tensor(array) for array in data.batch(indices, generator))
                 total, divisor, _ = self.work.objective(self.work.model, batch)
                 self.backward(total, slot)
@@ -212,7 +219,8 @@ class Replica:
             shown = ", ".join(map(str, indices[:8])) + (", ..." if len(indices) > 8 else "")
             error.add_note(
                 f"in step {step.number} (epoch {step.epoch}), shard {shard} of {self.layout.shards}, "
-                f"examples {part.start} to {part.stop - 1} of the batch: indices [{shown}] of the data"
+                f"examples {part.start} to {part.stop - 1} of the batch of {len(step.indices)}: indices [{shown}] of the "
+                "data"
             )
             raise
         arena.sums[shard], arena.divisors[shard] = total.array, divisor_at(part.start, divisor)
@@ -316,6 +324,11 @@ class Replica:
                 if block.first:
                     i = block.parameter
                     self.next.steps[i] = self.now.steps[i] + bool(reached[:, i].any())
+
+    def move_statistics(self, places: range) -> None:
+        """The running statistics of these buffers into the other half."""
+        for place in places:
+            move_statistics(self.arena, self.now, self.next, place)
 
     def update_one(
         self, step: Step, nodes: list[Node], block: Block | Run, steps: int, divisor: float, scale: float
