@@ -5,8 +5,30 @@
 
 import numpy as _numpy
 
-from pargrad import autograd, creation, fft, func, linalg, nn, operators, optim, random, sampling, special, utils, viz
+from pargrad import (
+    accelerator,
+    autograd,
+    backends,
+    creation,
+    cuda,
+    fft,
+    func,
+    linalg,
+    masked,
+    nn,
+    operators,
+    optim,
+    random,
+    sampling,
+    signal,
+    special,
+    utils,
+    viz,
+)
 from pargrad.creation import *  # noqa: F403
+from pargrad.device import *  # noqa: F403
+from pargrad.device import __all__ as _DEVICE
+from pargrad.lowrank import pca_lowrank, svd_lowrank
 from pargrad.modes import (
     enable_grad,
     inference_mode,
@@ -25,6 +47,7 @@ from pargrad.random import (
     set_rng_state,
 )
 from pargrad.sampling import *  # noqa: F403
+from pargrad.serialization import load, save
 from pargrad.spectral import istft, stft
 from pargrad.tensor import Tensor
 from pargrad.version import __version__ as __version__
@@ -41,11 +64,21 @@ cfloat, cdouble = complex64, complex128
 _DTYPES = [name for name, value in globals().items() if isinstance(value, _numpy.dtype)]
 
 globals().update(operators.PUBLIC)
+# What torch also has at its top level, with the same arguments.
+_LAYERS = """
+    adaptive_avg_pool1d avg_pool1d bilinear celu celu_ channel_shuffle conv1d conv2d conv3d conv_transpose1d
+    conv_transpose2d conv_transpose3d cosine_similarity group_norm hardshrink layer_norm max_pool1d max_pool2d max_pool3d
+    pairwise_distance pdist pixel_shuffle pixel_unshuffle prelu rms_norm rrelu rrelu_ selu selu_ threshold threshold_
+""".split()
+globals().update({name: getattr(nn.functional, name) for name in _LAYERS})
 
 __all__ = [
     "Generator",
     "Tensor",
+    "accelerator",
     "autograd",
+    "backends",
+    "cuda",
     "default_generator",
     "enable_grad",
     "fft",
@@ -54,6 +87,10 @@ __all__ = [
     "is_grad_enabled",
     "is_inference_mode_enabled",
     "linalg",
+    "pca_lowrank",
+    "svd_lowrank",
+    "masked",
+    "load",
     "get_rng_state",
     "initial_seed",
     "istft",
@@ -62,15 +99,19 @@ __all__ = [
     "no_grad",
     "optim",
     "random",
+    "save",
     "seed",
     "set_grad_enabled",
     "set_rng_state",
+    "signal",
     "special",
     "utils",
     "viz",
     "stft",
     *_DTYPES,
+    *_DEVICE,
     *creation.__all__,
     *operators.PUBLIC,
+    *_LAYERS,
     *sampling.__all__,
 ]

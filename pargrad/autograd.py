@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from pargrad import creation
+from pargrad import creation, function
 from pargrad.function import Function, once_differentiable
 from pargrad.gradcheck import GradcheckError, gradcheck, gradgradcheck
 from pargrad.graph import run_backward
@@ -15,9 +15,11 @@ from pargrad.tensor import Tensor, accumulate_grad, apply, seed_gradient, wanted
 __all__ = [
     "Function",
     "GradcheckError",
+    "Variable",
     "backward",
     "detect_anomaly",
     "enable_grad",
+    "function",
     "grad",
     "gradcheck",
     "gradgradcheck",
@@ -28,6 +30,20 @@ __all__ = [
     "set_detect_anomaly",
     "set_grad_enabled",
 ]
+
+
+class OldVariable(type):
+    """How a script asks whether something is a Variable: every tensor is."""
+
+    def __call__(cls, data: Tensor, requires_grad: bool = False) -> Tensor:
+        return data.detach().requires_grad_(requires_grad)
+
+    def __instancecheck__(cls, x: Any) -> bool:
+        return isinstance(x, Tensor)
+
+
+class Variable(metaclass=OldVariable):
+    """`Variable(x)` is a leaf on x's memory, from when tensors had no gradients: torch has it for old scripts."""
 
 
 def tensors(given: Any) -> list[Tensor]:
@@ -80,6 +96,8 @@ def grad(
     zeros). is_grads_batched: grad_outputs have a leading axis, and so have the gradients: one walk for each.
     https://docs.pytorch.org/docs/stable/generated/torch.autograd.grad.html
     """
+    if materialize_grads and allow_unused is False:
+        raise ValueError("materialize_grads=True gives zeros to unused inputs, which allow_unused=False refuses")
     roots, leaves = tensors(outputs), tensors(inputs)
     if is_grads_batched:
         return batched(roots, leaves, grad_outputs, create_graph=create_graph, allow_unused=allow_unused,

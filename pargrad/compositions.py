@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from pargrad.promotion import CATEGORY_DEFAULT
 from pargrad.rules import RULES
 from pargrad.tensor import Tensor, apply
 
@@ -130,7 +131,7 @@ def reshape_as(self: Tensor, other: Tensor) -> Tensor:
 
 def broadcast_tensors(*tensors: Tensor) -> tuple[Tensor, ...]:
     """Views of all tensors in the one shape that they broadcast to."""
-    given = listed(tensors)
+    given = list(map(tensor, listed(tensors)))
     try:
         shape = np.broadcast_shapes(*(x.shape for x in given))
     except ValueError as error:
@@ -330,7 +331,7 @@ def column(input: Tensor) -> Tensor:
 def block_diag(*tensors: Any) -> Tensor:
     """A matrix with these matrices along its diagonal; a vector is a row, a number a matrix of one element."""
     if not tensors:
-        return Tensor(np.zeros((1, 0), np.float32))
+        return Tensor(np.zeros((1, 0), CATEGORY_DEFAULT[2]))
     blocks = [atleast_2d(x) for x in tensors]
     for x in blocks:
         if x.ndim > 2:

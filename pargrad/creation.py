@@ -459,6 +459,15 @@ def new_full(self: Tensor, size: Any, fill_value: Any, **named: Any) -> Tensor:
     return full(size, fill_value, **{"dtype": self.dtype} | named)
 
 
+def new_of(self: Tensor, *given: Any) -> Tensor:
+    """x.new(2, 3) is x.new_empty(2, 3), x.new([1, 2]) is x.new_tensor([1, 2]): torch's old name for both.
+
+    A tuple is a size, as x.size() gives it.
+    """
+    is_data = len(given) == 1 and not isinstance(given[0], int | tuple)
+    return new_tensor(self, given[0]) if is_data else empty(*(given or (0,)), dtype=self.dtype)
+
+
 def new(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
     def method(self: Tensor, *size: Any, **named: Any) -> Tensor:
         return function(*size, **{"dtype": self.dtype} | named)
@@ -468,8 +477,25 @@ def new(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
     return method
 
 
+class OldType(type):
+    """What torch's old tensor types were: called with sizes or data, asked for in isinstance, given to `x.type()`."""
+
+    dtype: np.dtype
+
+    def __call__(cls, *given: Any) -> Tensor:
+        return new_of(Tensor(np.zeros(0, cls.dtype)), *given)
+
+    def __instancecheck__(cls, x: Any) -> bool:
+        return isinstance(x, Tensor) and x.dtype == cls.dtype
+
+
+OLD_TYPES = {name: OldType(name, (), {"dtype": dtype}) for name, dtype in TYPES.items()}
+globals().update(OLD_TYPES)
+__all__ += [name for name in OLD_TYPES if not name.startswith("Complex")]  # torch has no such constructors
+
 METHODS: dict[str, Callable] = {
     **{f"new_{function.__name__}": new(function) for function in (zeros, ones, empty)},
+    "new": new_of,
     "new_tensor": new_tensor,
     "new_full": new_full,
     "type": type_method,

@@ -15,7 +15,7 @@ import numpy as np
 from pargrad.complex_numbers import conj, is_complex
 from pargrad.creation import leaf
 from pargrad.operators import FUNCTIONS
-from pargrad.promotion import DEFAULT_FLOAT
+from pargrad.promotion import CATEGORY_DEFAULT
 from pargrad.rules import RULES
 from pargrad.rules.fft import OPPOSITE
 from pargrad.tensor import Tensor, apply
@@ -85,7 +85,7 @@ def transform(name: str, inverse: bool) -> Callable[..., Tensor]:
             return apply(
                 RULES["to"],
                 input,
-                dtype=np.result_type(input.dtype if input.dtype.kind in "fc" else DEFAULT_FLOAT, np.complex64),
+                dtype=np.result_type(input.dtype if input.dtype.kind in "fc" else CATEGORY_DEFAULT[2], np.complex64),
             )
         return apply(RULES["dft"], resized(name, input, axes, lengths), dim=axes, norm=norm, inverse=inverse)
 
@@ -183,7 +183,7 @@ def rfftfreq(n: int, d: float = 1.0, *, dtype: Any = None, requires_grad: bool =
 
 
 def frequencies(whole: np.ndarray, n: int, d: float, dtype: Any, requires_grad: bool) -> Tensor:
-    return leaf(whole.astype(dtype or DEFAULT_FLOAT) * (1.0 / (n * d)), requires_grad)
+    return leaf(whole.astype(dtype or CATEGORY_DEFAULT[2]) * (1.0 / (n * d)), requires_grad)
 
 
 def fftshift(input: Tensor, dim: Any = None) -> Tensor:

@@ -17,6 +17,7 @@ from pargrad.graph import reach, run_backward
 from pargrad.modes import enable_grad, mode
 from pargrad.nn.module import Module
 from pargrad.rules.shapes import expand, reshape, stack
+from pargrad.rules.stacks import NotStackable
 from pargrad.stacking import Stacked
 from pargrad.tensor import Tensor, apply
 
@@ -52,6 +53,8 @@ def gradients(outputs: list[Tensor], seeds: list[Any], own: list[Tensor], create
     """The gradient of each of one's own tensors; zeros where the outputs do not depend on it."""
     roots: dict[Any, Any] = {}
     for output, seed in zip(outputs, seeds):
+        if seed.stacked and not output.stacked:
+            raise NotStackable("gradients for each slice, of what all of them share")
         if output.requires_grad:
             given = seed if create_graph else memory(seed)
             roots[output.key] = roots[output.key] + given if output.key in roots else given
@@ -84,6 +87,7 @@ class Differentiated:
         self.recording = mode.grad
         self.single = isinstance(argnums, int)
         self.given = [args[place] for place in places]
+        self.aux: Any
         with enable_grad():
             inputs = [tree.mapped(fresh, each) for each in self.given]
             arguments = list(args)

@@ -164,9 +164,7 @@ class Function:
         context.values = tuple(value if any(value is x for x in context.kept) else None for value in values)
         node = FunctionNode(Named(cls.__name__), [])
         node.function, node.context, context.node = cls, context, weakref.ref(node)
-        node.edges = [
-            (place, x.key, x.is_leaf, x.shape, x.dtype) for place, x in enumerate(inputs) if needs[place]
-        ]
+        node.edges = [(place, x.key, x.is_leaf, x.shape, x.dtype) for place, x in enumerate(inputs) if needs[place]]
         node.joint = without_cycle(node)
         node.outputs = [(value.shape, value.dtype) if isinstance(value, Tensor) else ((), None) for value in values]
         node.saved = [(x.cell, x.cell[0], place, x) for place, x in enumerate(context.kept) if x is not None]

@@ -154,6 +154,12 @@ def unbroadcast(gradient: Any, shape: tuple[int, ...]) -> Any:
     return out if out.shape == shape else out.reshape(shape)
 
 
+def conj(g: Any) -> Any:
+    """The conjugate, an array where g is one: numpy gives a scalar for one without dimensions."""
+    out = np.conj(g)
+    return np.asarray(out) if isinstance(out, np.generic) else out
+
+
 def cast(gradient: Any, dtype: np.dtype) -> Any:
     """A gradient in the dtype of what it belongs to; of a complex one, a real input has the real part."""
     if gradient.dtype.kind == "c" and dtype.kind != "c":
@@ -229,13 +235,13 @@ def run_backward(
         if wanted is not None:
             edges = [edge for edge in edges if edge[1] in followed]
         if conjugate:
-            g = np.conj(g) if node.outputs is None else tuple(map(np.conj, g))
+            g = conj(g) if node.outputs is None else tuple(map(conj, g))
         gradients = None if joint is None else joint(g)
         for vjp, key, leaf, shape, dtype in edges:
             out = vjp(g) if gradients is None else gradients[vjp]
             if out is not None:
                 if conjugate:
-                    out = np.conj(out)
+                    out = conj(out)
                 if type(out) is not np.ndarray and not create_graph:
                     out = np.asarray(out)
                 if out.shape != shape:

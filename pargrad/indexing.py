@@ -337,6 +337,7 @@ def matching(name: str, input: Tensor, axis: int, index: np.ndarray, source: Any
 def index_fill(input: Tensor, dim: int, index: Any, value: Any) -> Tensor:
     """A copy with `value`, a number or a tensor of one, at the positions of a vector along `dim`."""
     axis, array = positions("index_fill", input, dim, index, negative=True)
+    array = np.unique(array % (input.shape or (1,))[axis])  # else a position named twice counts twice in a gradient
     filled = set_at(atleast_1d(input), rows(array, axis), number("index_fill", input, value))
     return reshaped(filled, *input.shape)
 

@@ -181,6 +181,9 @@ def setitem(self: Tensor, index: Any, value: Any) -> None:
     """x[index] = value, with all that numpy indexes with; inside a graph it is recorded."""
     index = plain_index(index, copy=True)
     check_inference(self)
+    numbers, index = numbers_first(index)
+    if numbers is not None:
+        self = apply(RULES["getitem"], self, index=numbers)
     value = without_leading_ones(value)
     if not mode.grad or not (self._requires_grad or (isinstance(value, Tensor) and value._requires_grad)):
         try:
@@ -192,6 +195,35 @@ def setitem(self: Tensor, index: Any, value: Any) -> None:
         copy_(apply(RULES["getitem"], self, index=index), value)
     else:
         assign(self, "x[index] = value", apply_set_at, value, index=index)
+
+
+def numbers_first(index: Any) -> tuple[Any, Any]:
+    """An index in two where torch and numpy differ: x[0, :, [1, 2]] is x[0][:, [1, 2]], and has its dims in that order.
+
+    numpy takes a number beside arrays for one of them, and puts what arrays pick first where they stand apart.
+    """
+    if not isinstance(index, tuple):
+        return None, index
+    numbers = [i for i, part in enumerate(index) if isinstance(part, int | np.integer) and not isinstance(part, bool)]
+    if not numbers:
+        return None, index
+    basic = (slice, int, np.integer, type(None), type(Ellipsis))
+    arrays = [i for i, part in enumerate(index) if isinstance(part, bool) or not isinstance(part, basic)]
+    if not arrays or max(*numbers, *arrays) - min(*numbers, *arrays) == len(numbers) + len(arrays) - 1:
+        return None, index
+    first: list[Any] = []
+    for i, part in enumerate(index):
+        first += [part] if i not in arrays else [slice(None)] * dims_of(part)
+    rest = (
+        part if i in arrays or part is Ellipsis else slice(None) for i, part in enumerate(index) if i not in numbers
+    )
+    return tuple(first), tuple(rest)
+
+
+def dims_of(pick: Any) -> int:
+    """How many dimensions an array, or a list, takes from what it indexes."""
+    array = np.asarray(pick)
+    return array.ndim if array.dtype == np.bool_ else 1
 
 
 def without_leading_ones(value: Any) -> Any:

@@ -98,12 +98,12 @@ def precision(x: Tensor) -> np.dtype:
     return np.finfo(x.dtype).dtype
 
 
-def hermitian_of(A: Tensor, upper: bool) -> Tensor:
-    """A where it is its own adjoint, otherwise what one of its triangles makes of it."""
+def hermitian_of(A: Tensor) -> Tensor:
+    """A where it is its own adjoint, otherwise what its lower triangle makes of it."""
     if np.array_equal(A.array, np.conj(np.swapaxes(A.array, -1, -2))):
         return A
-    triangle = "triu" if upper else "tril"
-    return call(triangle, A) + adjoint_of(call(triangle, A, diagonal=1 if upper else -1))
+    below, diagonal = call("tril", A, diagonal=-1), call("diagonal", A, dim1=-2, dim2=-1)
+    return below + adjoint_of(below) + call("diag_embed", diagonal.real if A.dtype.kind == "c" else diagonal)
 
 
 # ----- inverses and systems -----
@@ -170,7 +170,7 @@ def pinv(A: Tensor, rcond: Any = None, hermitian: bool = False, *, atol: Any = N
     """The Moore-Penrose inverse; singular values of at most max(atol, rtol * the largest) are taken for 0."""
     check("pinv", A, square=hermitian)
     atol, rtol = tolerances(A, atol, rcond if rtol is None else rtol)
-    return call("pinv", hermitian_of(A, False) if hermitian else A, rtol=rtol, atol=atol)
+    return call("pinv", hermitian_of(A) if hermitian else A, rtol=rtol, atol=atol)
 
 
 def matrix_rank(A: Tensor, tol: Any = None, hermitian: bool = False, *, atol: Any = None, rtol: Any = None) -> Tensor:
@@ -231,7 +231,7 @@ def slogdet(A: Tensor) -> Any:
 def cholesky(A: Tensor, *, upper: bool = False) -> Tensor:
     """The lower triangular L of A = L @ L.mH, or the upper triangular U of A = U.mH @ U."""
     check("cholesky", A, square=True)
-    factor = call("cholesky", hermitian_of(A, upper))
+    factor = call("cholesky", A, upper=bool(upper))
     return adjoint_of(factor) if upper else factor
 
 
@@ -378,7 +378,7 @@ def eigh(A: Tensor, UPLO: str = "L") -> Any:
     check("eigh", A, square=True)
     if UPLO not in ("L", "U", "l", "u"):
         raise RuntimeError(f"linalg.eigh: expected UPLO to be 'L' or 'U', got {UPLO!r}")
-    return eigenvalues_and_eigenvectors(*call("eigh", hermitian_of(A, UPLO in "Uu")))
+    return eigenvalues_and_eigenvectors(*call("eigh", A, upper=UPLO in "Uu"))
 
 
 def eigvalsh(A: Tensor, UPLO: str = "L") -> Tensor:

@@ -16,6 +16,8 @@ from pargrad.compositions import adjoint as adjoint_of
 from pargrad.tensor import Tensor
 
 singular_values_and_vectors = namedtuple("singular_values_and_vectors", ["U", "S", "V"])
+solution_and_matrix = namedtuple("solution_and_matrix", ["solution", "cloned_coefficient"])
+reflections = namedtuple("reflections", ["a", "tau"])
 
 
 def logdet(input: Tensor) -> Tensor:
@@ -79,6 +81,57 @@ def chain_matmul(*matrices: Tensor) -> Tensor:
     return linalg.multi_dot(matrices) if len(matrices) > 1 else matrices[0]
 
 
+def lu(A: Tensor, pivot: bool = True, get_infos: bool = False, out: Any = None) -> tuple[Tensor, ...]:
+    """linalg.lu_factor; with get_infos, linalg.lu_factor_ex: `lu_unpack` takes them apart."""
+    if out is not None:
+        raise TypeError("lu: results are new tensors here: leave out= out")
+    LU, pivots, info = linalg.lu_factor_ex(A, pivot=pivot)
+    return (LU, pivots, info) if get_infos else (LU, pivots)
+
+
+def lu_unpack(LU_data: Tensor, LU_pivots: Tensor, unpack_data: bool = True, unpack_pivots: bool = True) -> Any:
+    """A named tuple (P, L, U) with A = P @ L @ U, given what linalg.lu_factor gave of A; what is not wanted is empty."""
+    rows, columns = LU_data.shape[-2:]
+    count = min(rows, columns)
+    P = L = U = Tensor(np.zeros(0, LU_data.dtype))
+    if unpack_data:
+        L = LU_data[..., :count].tril(-1) + np.eye(rows, count, dtype=LU_data.dtype)
+        U = LU_data[..., :count, :].triu()
+    if unpack_pivots:
+        order = linalg.permutation(LU_pivots.array, rows)
+        P = Tensor((order[..., None, :] == np.arange(rows)[:, None]).astype(LU_data.dtype))
+    return linalg.permuted_factors(P, L, U)
+
+
+def triangular_solve(
+    b: Tensor, A: Tensor, upper: bool = True, transpose: bool = False, unitriangular: bool = False
+) -> Any:
+    """A named tuple (solution, cloned_coefficient): the X of A @ X = b, or of A.mT @ X = b; linalg.solve_triangular."""
+    matrix = A.mT if transpose else A
+    solution = linalg.solve_triangular(matrix, b, upper=upper != transpose, unitriangular=unitriangular)
+    return solution_and_matrix(solution, A.clone())
+
+
+def geqrf(input: Tensor) -> Any:
+    """A named tuple (a, tau): R, and below its diagonal the vectors of the reflections that make Q, as LAPACK has it."""
+    packed, tau = np.linalg.qr(input.array, mode="raw")
+    return reflections(Tensor(np.ascontiguousarray(np.swapaxes(packed, -1, -2))), Tensor(tau))
+
+
+def ormqr(input: Tensor, tau: Tensor, other: Tensor, left: bool = True, transpose: bool = False) -> Tensor:
+    """Q @ other, or other @ Q with left=False, of the whole Q that `geqrf` gave; with transpose, of Q.mH."""
+    if not left:
+        return adjoint_of(ormqr(input, tau, adjoint_of(other), True, not transpose))
+    rows, columns = input.shape[-2:]
+    vectors = input.tril(-1) + np.eye(rows, columns, dtype=input.dtype)
+    order = range(tau.shape[-1]) if transpose else reversed(range(tau.shape[-1]))
+    out = other
+    for i in order:
+        v, factor = vectors[..., i : i + 1], tau[..., i : i + 1, None]
+        out = out - (factor.conj() if transpose else factor) * v @ (adjoint_of(v) @ out)
+    return out
+
+
 def of_input(function: Callable[..., Any]) -> Callable[..., Any]:
     """The same function, of what torch calls `input` at its top level and A in linalg."""
 
@@ -92,11 +145,13 @@ def of_input(function: Callable[..., Any]) -> Callable[..., Any]:
 FUNCTIONS: dict[str, Callable[..., Any]] = {
     function.__name__: function
     for function in (
-        chain_matmul, cholesky, cholesky_inverse, cholesky_solve, logdet, lu_solve, norm_, pinverse, qr, svd,
+        chain_matmul, cholesky, cholesky_inverse, cholesky_solve, geqrf, logdet, lu, lu_solve, lu_unpack, norm_, ormqr,
+        pinverse, qr, svd, triangular_solve,
     )
 }  # fmt: skip
 FUNCTIONS |= {name: of_input(getattr(linalg, name)) for name in ("det", "matrix_exp", "matrix_power", "slogdet")}
 FUNCTIONS["inverse"] = of_input(linalg.inv)
-NOT_METHODS = {"chain_matmul"}
+FUNCTIONS["orgqr"] = of_input(linalg.householder_product)
+NOT_METHODS = {"chain_matmul", "lu_unpack"}
 # Rules that torch has in linalg alone.
 INTERNAL = {"eig", "eigh", "inv", "lstsq", "lu_factor", "pinv", "solve", "solve_triangular"}

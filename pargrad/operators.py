@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pargrad import complex_numbers, compositions, indexing, inplace, matrices, products, reductions, searching
+from pargrad import complex_numbers, compositions, indexing, inplace, matrices, products, reductions, searching, variants
 from pargrad.compositions import position
+from pargrad.promotion import CATEGORY_DEFAULT, result_dtype
 from pargrad.rules import RULES
 from pargrad.rules.table import Rule
-from pargrad.promotion import DEFAULT_FLOAT
 from pargrad.tensor import Tensor, apply, call
 
 if TYPE_CHECKING:  # the functions of this module are made from the table below
@@ -44,9 +44,9 @@ INTERNAL = (
     | {"median_of_all", "nanmedian_of_all", "getitem", "linear", "to"}
 )
 # Functions of torch's that are no methods of its Tensor.
-NOT_METHODS = {"trapezoid", "cumulative_trapezoid", "var_mean", "std_mean", "cat", "concat", "concatenate", "stack"}
+NOT_METHODS = {"trapezoid", "cumulative_trapezoid", "trapz", "var_mean", "std_mean", "cat", "concat", "concatenate", "stack", "fill", "broadcast_shapes"}
 NOT_METHODS |= compositions.NOT_METHODS | complex_numbers.NOT_METHODS | products.NOT_METHODS | {"rsub"}
-NOT_METHODS |= searching.NOT_METHODS | matrices.NOT_METHODS
+NOT_METHODS |= searching.NOT_METHODS | matrices.NOT_METHODS | variants.NOT_METHODS
 
 values_and_indices = reductions.values_and_indices
 
@@ -133,13 +133,18 @@ def clamp(input: Tensor, min: Any = None, max: Any = None) -> Tensor:
     low, high = (bound.item() if isinstance(bound, np.generic) else bound for bound in (min, max))
     if not isinstance(low, Tensor | np.ndarray) and not isinstance(high, Tensor | np.ndarray):
         if input.dtype.kind in "biu" and (isinstance(low, float) or isinstance(high, float)):
-            input = to(input, DEFAULT_FLOAT)
+            input = to(input, CATEGORY_DEFAULT[2])
         return apply(RULES["clamp"], input, min=low, max=high)
+    bounds = [x.array if isinstance(x, Tensor) else x for x in (input, low, high) if x is not None]
+    out = input = to(input, result_dtype(bounds))
     if low is not None:
-        input = apply(RULES["where"], apply(RULES["lt"], input, low), low, input)
+        given = low
+        if high is not None and isinstance(low, Tensor):  # equal bounds have no gradient from below
+            given = apply(RULES["where"], apply(RULES["lt"], low, high), low, low.detach())
+        out = apply(RULES["where"], apply(RULES["lt"], input, low), given, input)
     if high is not None:
-        input = apply(RULES["where"], apply(RULES["gt"], input, high), high, input)
-    return input
+        out = apply(RULES["where"], apply(RULES["gt"], out, high), high, out)
+    return out
 
 
 def transpose(input: Tensor, dim0: int, dim1: int) -> Tensor:
@@ -209,6 +214,28 @@ FUNCTIONS.update(
 # ----- elementwise operators that are called in more than one way -----
 
 
+def cat(tensors: Any, dim: int = 0, *, axis: int | None = None) -> Tensor:
+    """Tensors joined along a dimension; as in torch, a vector of no elements goes with tensors of any shape."""
+    given = tuple(tensors)
+    kept = tuple(x for x in given if x.shape != (0,)) or given
+    if not kept:
+        raise RuntimeError("cat: expected a list of at least one tensor, got an empty one")
+    return call(RULES["cat"], kept, {"dim": dim if axis is None else axis})
+
+
+def fill(input: Tensor, value: Any) -> Tensor:
+    """A tensor of the input's shape and dtype with one value everywhere; `x.fill_(value)` does it in place."""
+    return inplace.fill_(apply(RULES["clone"], input), value)
+
+
+def broadcast_shapes(*shapes: Any) -> tuple[int, ...]:
+    """The shape that tensors of these shapes broadcast to."""
+    try:
+        return np.broadcast_shapes(*shapes)
+    except ValueError as error:
+        raise RuntimeError(f"broadcast_shapes: {error}") from None
+
+
 def scaled(name: str, sign: str = "+") -> Callable[..., Any]:
     """add and sub with torch's alpha."""
     plain = FUNCTIONS[name]
@@ -273,12 +300,13 @@ def equal(input: Tensor, other: Tensor) -> bool:
 
 FUNCTIONS.update(add=scaled("add"), sub=scaled("sub", "-"), div=divided(FUNCTIONS["div"]), rsub=rsub)
 FUNCTIONS.update(clamp_min=clamp_min, clamp_max=clamp_max, float_power=float_power, polygamma=polygamma)
-FUNCTIONS.update(allclose=allclose, equal=equal)
+FUNCTIONS.update(allclose=allclose, equal=equal, cat=cat, fill=fill, broadcast_shapes=broadcast_shapes)
 
 FUNCTIONS.update(reductions.functions(FUNCTIONS))
 FUNCTIONS.update(compositions.FUNCTIONS)
 FUNCTIONS.update(indexing.FUNCTIONS | searching.FUNCTIONS)
 FUNCTIONS.update(products.FUNCTIONS)
+FUNCTIONS.update(variants.FUNCTIONS)
 FUNCTIONS.update(matrices.FUNCTIONS)
 FUNCTIONS.update(complex_numbers.FUNCTIONS)
 # Aliases are assignments.
@@ -287,7 +315,7 @@ ALIASES = {
     "absolute": "abs", "clip": "clamp", "concat": "cat", "concatenate": "cat", "not_equal": "ne", "less": "lt",
     "less_equal": "le", "greater": "gt", "greater_equal": "ge", "arccos": "acos", "arccosh": "acosh",
     "arcsin": "asin", "arcsinh": "asinh", "arctan": "atan", "arctan2": "atan2", "arctanh": "atanh", "fix": "trunc",
-    "igamma": "gammainc", "igammac": "gammaincc",
+    "trapz": "trapezoid", "igamma": "gammainc", "igammac": "gammaincc",
 }  # fmt: skip
 FUNCTIONS.update({alias: FUNCTIONS[name] for alias, name in ALIASES.items()})
 PUBLIC = {name: function for name, function in FUNCTIONS.items() if name not in INTERNAL}
@@ -326,7 +354,10 @@ def of_sizes(rule: Rule) -> Callable[..., Any]:
 def getitem(self: Tensor, index: Any) -> Tensor:
     """x[index], with all that numpy indexes with; tensors may be parts of the index."""
     # What the graph keeps must not change with the caller's array.
-    return apply(RULES["getitem"], self, index=inplace.plain_index(index, copy=self.requires_grad))
+    numbers, index = inplace.numbers_first(inplace.plain_index(index, copy=self.requires_grad))
+    if numbers is not None:
+        self = apply(RULES["getitem"], self, index=numbers)
+    return apply(RULES["getitem"], self, index=index)
 
 
 def iterate(self: Tensor) -> Any:
@@ -344,16 +375,19 @@ def polygamma_of(self: Tensor, n: int) -> Tensor:
 
 
 # What torch's tensors also do in place, under these names with an underscore behind them.
-IN_PLACE = """
-    abs absolute acos acosh add addcdiv addcmul arccos arccosh arcsin arcsinh arctan arctan2 arctanh asin asinh atan
-    atan2 atanh bitwise_and bitwise_left_shift bitwise_not bitwise_or bitwise_right_shift bitwise_xor ceil clamp
-    clamp_max clamp_min clip conj_physical copysign cos cosh cumprod cumsum deg2rad digamma div divide eq erf erfc
-    erfinv exp exp2 expm1 fix float_power floor floor_divide fmod frac ge greater greater_equal gt heaviside hypot i0
-    igamma igammac ldexp le lerp less less_equal lgamma log log10 log1p log2 logical_and logical_not logical_or
-    logical_xor logit lt mul multiply mvlgamma nan_to_num ne neg negative nextafter not_equal pow rad2deg
-    reciprocal relu remainder round rsqrt sgn sigmoid sign sin sinc sinh sqrt square sub subtract tan tanh tril triu
-    true_divide trunc xlogy
-""".split()
+IN_PLACE = [
+    "abs", "absolute", "acos", "acosh", "add", "addcdiv", "addcmul", "arccos", "arccosh", "arcsin", "arcsinh",
+    "arctan", "arctan2", "arctanh", "asin", "asinh", "atan", "atan2", "atanh", "bitwise_and", "bitwise_left_shift",
+    "bitwise_not", "bitwise_or", "bitwise_right_shift", "bitwise_xor", "ceil", "clamp", "clamp_max", "clamp_min",
+    "clip", "conj_physical", "copysign", "cos", "cosh", "cumprod", "cumsum", "deg2rad", "digamma", "div", "divide",
+    "eq", "erf", "erfc", "erfinv", "exp", "exp2", "expm1", "fix", "float_power", "floor", "floor_divide", "fmod",
+    "frac", "gcd", "ge", "greater", "greater_equal", "gt", "heaviside", "hypot", "i0", "igamma", "igammac", "lcm",
+    "ldexp", "le", "lerp", "less", "less_equal", "lgamma", "log", "log10", "log1p", "log2", "logical_and",
+    "logical_not", "logical_or", "logical_xor", "logit", "lt", "mul", "multiply", "mvlgamma", "nan_to_num", "ne",
+    "neg", "negative", "nextafter", "not_equal", "pow", "rad2deg", "reciprocal", "relu", "remainder", "round",
+    "rsqrt", "sgn", "sigmoid", "sign", "sin", "sinc", "sinh", "sqrt", "square", "sub", "subtract", "tan", "tanh",
+    "tril", "triu", "true_divide", "trunc", "xlogy",
+]  # fmt: skip
 METHODS: dict[str, Any] = {
     **{name: function for name, function in PUBLIC.items() if name not in NOT_METHODS},
     **{f"__{name}__": binary(RULES[rule]) for name, rule in BINARY.items()},
@@ -362,12 +396,13 @@ METHODS: dict[str, Any] = {
     **{f"{name}_": inplace.of_function(FUNCTIONS[name], RULES.get(ALIASES.get(name, name))) for name in IN_PLACE},
     **{f"__{name}__": binary(RULES[name]) for name in ("eq", "ne", "lt", "le", "gt", "ge")},
     **{name: of_sizes(RULES[name]) for name in ("reshape", "permute", "expand")},
-    **{"__neg__": FUNCTIONS["neg"], "__invert__": FUNCTIONS["bitwise_not"]},
+    **{"__rdiv__": reflected(RULES["div"]), "__neg__": FUNCTIONS["neg"], "__invert__": FUNCTIONS["bitwise_not"]},
     **{"__abs__": FUNCTIONS["abs"], "__getitem__": getitem, "__setitem__": inplace.setitem},
     **{"__iter__": iterate, "view": view, "to": to, "astype": lambda self, dtype, copy=True: to(self, dtype), "T": property(permute_all), "__pos__": lambda self: self},
     **{"polygamma": polygamma_of, "polygamma_": inplace.of_function(polygamma_of)},
     **{"unfold": FUNCTIONS["unfold"], "view_as": lambda self, other: view(self, *other.shape)},
     **compositions.METHODS,
+    **variants.METHODS,
     **complex_numbers.METHODS,
     **{f"{name}_": inplace.of_function(FUNCTIONS[name]) for name in (*indexing.IN_PLACE, *products.IN_PLACE)},
     **{name: getattr(inplace, name) for name in ("fill_", "copy_", "zero_", "detach_")},

@@ -12,9 +12,9 @@ import numpy as np
 from pargrad.rules.table import Rule
 
 FLOAT32, FLOAT64 = np.dtype(np.float32), np.dtype(np.float64)
-DEFAULT_FLOAT = FLOAT32
 CATEGORY = {"b": 0, "i": 1, "u": 1, "f": 2, "c": 3}
-CATEGORY_DEFAULT = {0: np.dtype(np.bool_), 1: np.dtype(np.int64), 2: DEFAULT_FLOAT, 3: np.dtype(np.complex64)}
+# What Python's numbers of a category become; `set_default_dtype` changes the last two.
+CATEGORY_DEFAULT = {0: np.dtype(np.bool_), 1: np.dtype(np.int64), 2: FLOAT32, 3: np.dtype(np.complex64)}
 
 
 def literal(x: Any) -> Any:
@@ -55,6 +55,11 @@ def result_dtype(arrays: list[Any]) -> np.dtype:
     return result
 
 
+def wrapped(number: int, dtype: np.dtype) -> np.ndarray:
+    """A number that an integer dtype cannot hold as what its last bits are there, as in torch."""
+    return np.asarray(number).astype(dtype)
+
+
 def coerce(rule: Rule, arrays: list[Any]) -> list[Any]:
     """Brings the array arguments of a rule to one dtype, as its row says."""
     arrays = [literal(x) for x in arrays]
@@ -72,8 +77,9 @@ def coerce(rule: Rule, arrays: list[Any]) -> list[Any]:
         if rule.dtype == "floating":
             raise RuntimeError(f"{rule.name}: expected a floating-point tensor, got {target}: write x.float()")
         if rule.dtype == "float":
-            target = DEFAULT_FLOAT
+            target = CATEGORY_DEFAULT[2]
     single = all(not isinstance(x, np.ndarray) for x in moving)
+    limits = np.iinfo(target) if target.kind in "iu" else None
     return [
         x
         if i in rule.fixed
@@ -81,6 +87,8 @@ def coerce(rule: Rule, arrays: list[Any]) -> list[Any]:
         if isinstance(x, np.ndarray)
         else np.asarray(x, target)
         if single
+        else wrapped(x, target)
+        if limits is not None and not limits.min <= x <= limits.max
         else x
         for i, x in enumerate(arrays)
     ]

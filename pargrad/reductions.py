@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from pargrad.promotion import CATEGORY_DEFAULT
 from pargrad.rules import RULES
 from pargrad.tensor import Tensor, apply
 
@@ -205,7 +206,7 @@ def cov(input: Tensor, *, correction: int = 1, fweights: Any = None, aweights: A
     count = x.shape[1]
     weights = fweights if aweights is None else aweights if fweights is None else fweights * aweights
     if weights is None:
-        mean = call("mean", cast(x, None if x.dtype.kind in "fc" else np.float32), dim=1, keepdim=True)
+        mean = call("mean", cast(x, None if x.dtype.kind in "fc" else CATEGORY_DEFAULT[2]), dim=1, keepdim=True)
         left = count - correction
     else:
         total = weights.sum()
@@ -315,8 +316,6 @@ def ranked(name: str, input: Tensor, q: Any, dim: int | None, keepdim: bool, how
         raise RuntimeError(f"{name}: expected a floating-point tensor, got {input.dtype}: write x.float()")
     if not input.numel():
         raise RuntimeError(f"{name}: expected elements, got shape {input.shape}")
-    if isinstance(q, Tensor) and q.requires_grad:
-        raise RuntimeError(f"{name}: q has no derivative here: write q.detach()")
     given = q.array if isinstance(q, Tensor) else np.asarray(q, input.dtype)
     if given.dtype != input.dtype:
         raise RuntimeError(f"{name}: expected q of the input's dtype {input.dtype}, got {given.dtype}")
@@ -337,10 +336,9 @@ def ranked(name: str, input: Tensor, q: Any, dim: int | None, keepdim: bool, how
     row, _ = call("sort", x, dim=1)
     missing = np.isnan(row.array).sum(axis=1)[:, None]
     last = row.shape[1] - 1
-    if ignore_nan:
-        rank = given.reshape(-1) * np.maximum(last - missing, 0).astype(input.dtype)
-    else:
-        rank = np.where(missing > 0, last, given.reshape(-1) * input.dtype.type(last)).astype(input.dtype)
+    spread = np.maximum(last - missing, 0) if ignore_nan else np.where(missing > 0, 0, last)
+    start = np.zeros_like(missing) if ignore_nan else np.where(missing > 0, last, 0)
+    rank = given.reshape(-1) * spread.astype(input.dtype) + start.astype(input.dtype)
     if how in ("lower", "higher", "nearest"):
         rank = np.floor(rank) if how == "lower" else np.ceil(rank) if how == "higher" else np.round(rank)
     low, high = np.floor(rank).astype(np.int64), np.ceil(rank).astype(np.int64)
@@ -348,6 +346,9 @@ def ranked(name: str, input: Tensor, q: Any, dim: int | None, keepdim: bool, how
     out = row[lanes, low]
     if how in ("linear", "midpoint"):
         weight = np.full_like(rank, 0.5) if how == "midpoint" else rank - np.floor(rank)
+        if how == "linear" and isinstance(q, Tensor) and q.requires_grad:
+            moving = call("reshape", q, shape=(-1,)) * spread.astype(input.dtype)
+            weight = weight + (moving - moving.array)  # nothing, with the derivative of the rank
         above = row[lanes, high]
         out = call("where", weight < 0.5, out + weight * (above - out), above - (1 - weight) * (above - out))
     out = call("permute", out, dims=(1, 0))
@@ -360,7 +361,7 @@ def quantile(
 ) -> Tensor:
     """What stands at the fraction q, or the fractions q, of the order along `dim`; nan where there is one.
 
-    https://docs.pytorch.org/docs/stable/generated/torch.quantile.html; q itself is not differentiated.
+    https://docs.pytorch.org/docs/stable/generated/torch.quantile.html
     """
     return ranked("quantile", input, q, dim, keepdim, interpolation, False)
 
@@ -384,13 +385,13 @@ def diff(input: Tensor, n: int = 1, dim: int = -1, prepend: Any = None, append: 
     if n < 0:
         raise RuntimeError(f"diff: expected n of at least 0, got {n}")
     axis = axis_of("diff", input, dim)
+    if not n:
+        return call("clone", input)
     joined = [each for each in (prepend, input, append) if each is not None]
     x = call("cat", *joined, dim=axis) if len(joined) > 1 else input
-    if n >= x.shape[axis] + 1:
-        n = x.shape[axis]
-    for _ in range(n):
+    for _ in range(min(n, x.shape[axis])):
         x = call("ne" if x.dtype.kind == "b" else "sub", part(x, axis, 1, None), part(x, axis, None, -1))
-    return x if n or len(joined) > 1 else call("clone", x)
+    return x
 
 
 def strips(y: Tensor, x: Any, dx: Any, dim: int, name: str) -> tuple[Tensor, int]:

@@ -255,7 +255,14 @@ def memory_order(array: np.ndarray) -> np.ndarray:
 def uniform_(input: Tensor, start: float = 0.0, to: float = 1.0, *, generator: Generator | None = None) -> Tensor:
     """Fills with numbers uniform in [start, to)."""
     check("uniform_", start <= to, f"a lower bound up to the upper one, got {start} and {to}")
-    return overwrite("uniform_", input, lambda shape: random.uniform(source(generator), shape, start, to, input.dtype))
+
+    def draw(shape: tuple[int, ...]) -> np.ndarray:
+        if input.dtype.kind != "c":
+            return random.uniform(source(generator), shape, start, to, input.dtype)
+        parts = random.uniform(source(generator), (*shape, 2), start, to, np.finfo(input.dtype).dtype)
+        return parts.view(input.dtype)[..., 0]
+
+    return overwrite("uniform_", input, draw, "fc")
 
 
 def normal_(input: Tensor, mean: float = 0.0, std: float = 1.0, *, generator: Generator | None = None) -> Tensor:

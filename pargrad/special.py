@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pargrad.operators import FUNCTIONS
-from pargrad.promotion import DEFAULT_FLOAT, result_dtype
+from pargrad.promotion import CATEGORY_DEFAULT, result_dtype
 from pargrad.tensor import Tensor
 
 if TYPE_CHECKING:  # the functions of this module are made from the table below
@@ -50,7 +50,7 @@ def polynomial(name: str, first: Callable[[Any], Any], step: Step, shifted: bool
         dtype = result_dtype([x.array if isinstance(x, Tensor) else x for x in (input, n)])
         if dtype.kind == "c":
             raise RuntimeError(f"{name}: expected real numbers, got {dtype}")
-        dtype = dtype if dtype.kind == "f" else DEFAULT_FLOAT
+        dtype = dtype if dtype.kind == "f" else CATEGORY_DEFAULT[2]
         x = FUNCTIONS["to"](input if isinstance(input, Tensor) else Tensor(np.asarray(input)), dtype=dtype)
         x = 2 * x - 1 if shifted else x
         degrees = np.trunc(n.array if isinstance(n, Tensor) else n).astype(np.int64)

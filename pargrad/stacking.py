@@ -131,6 +131,8 @@ class StackedNode(Node):
         """The rule's own vjps, called on the stack as on one slice; what slices share is given their sum."""
         if self.inputs is None or self.outputs is not None or self.rule.joint:
             raise NotStackable(f"a second derivative of {self.rule.name}")
+        if current() is None:
+            return self.on_tensors_outside()
         inputs = self.inputs
         spots = higher.places(self)
         if self.rule.plain is not None:
@@ -149,6 +151,22 @@ class StackedNode(Node):
             for spot, (_, key, leaf, _, dtype) in zip(spots, self.edges or ())
         ]
         return edges, of_inputs
+
+    def on_tensors_outside(self) -> tuple[list, Callable | None]:
+        """The same where the walk is outside of the vmap: gradients are tensors that have the leading axis."""
+        count = next(len(x.slices) for x in self.inputs or () if isinstance(x, Stacked))
+        try:
+            with running(count):
+                inside, joint = self.on_tensors()
+        except NotStackable as reason:
+            raise RuntimeError(f"{reason} is not there for what vmap ran in one call: differentiate inside") from None
+
+        def of_inputs(g: Any) -> dict[int, Any]:
+            with running(count):
+                found = joint(enter(g, 0))  # type: ignore[misc]
+                return {spot: leave(x) if isinstance(x, Stacked) else x for spot, x in found.items()}
+
+        return [(spot, *rest) for (spot, *_), (_, *rest) in zip(inside, self.edges or ())], of_inputs
 
 
 def as_input(gradient: Any, x: Tensor) -> Any:

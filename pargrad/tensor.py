@@ -16,7 +16,7 @@ import numpy as np
 from pargrad import printing
 from pargrad.graph import Hooks, Node, RemovableHandle, as_array, run_backward
 from pargrad.modes import anomaly, mode, set_grad_enabled
-from pargrad.promotion import DEFAULT_FLOAT, FLOAT32, FLOAT64, coerce
+from pargrad.promotion import CATEGORY_DEFAULT, FLOAT32, FLOAT64, coerce
 from pargrad.rules.table import Rule
 
 
@@ -108,7 +108,7 @@ class Tensor:
         if self.node is not None and not value:
             raise RuntimeError("requires_grad of a computed tensor cannot be switched off: write x.detach()")
         if value:
-            check_can_require_grad(self.array.dtype)
+            check_can_require_grad(self.dtype)
         self._requires_grad = bool(value)
 
     def requires_grad_(self, requires_grad: bool = True) -> Tensor:
@@ -230,7 +230,7 @@ class Tensor:
         # Empty brackets show neither a shape nor that their elements would be integers.
         empty = not self.array.size
         words = [f"size={self.shape}"] if empty and self.ndim != 1 else []
-        if self.array.dtype not in ((DEFAULT_FLOAT,) if empty else (DEFAULT_FLOAT, np.int64, np.bool_, np.complex64)):
+        if self.array.dtype not in ((CATEGORY_DEFAULT[2],) if empty else CATEGORY_DEFAULT.values()):
             words.append(f"dtype={self.array.dtype}")
         if self.node is not None:
             words.append(f"grad_fn={self.node}")
@@ -406,7 +406,7 @@ def call(rule: Rule, inputs: tuple, settings: dict[str, Any]) -> Any:
             node.trace = Trace.of(inputs, (output,))
     else:
         output = constant(array)
-    if rule.view and isinstance(inputs[0], Tensor) and np.may_share_memory(array, arrays[0]):
+    if rule.view and isinstance(inputs[0], Tensor) and shares_memory(array, arrays[0]):
         note_view(output, inputs[0], rule, settings)
     return output
 
@@ -469,6 +469,11 @@ class InferenceCell(list):
 
 
 INFERENCE = InferenceCell([0, None])
+
+
+def shares_memory(view: np.ndarray, array: np.ndarray) -> bool:
+    """Whether one looks at the memory of the other, also where there are no elements in it."""
+    return np.may_share_memory(view, array) or (view.base is not None and (view.base is array or view.base is array.base))
 
 
 def note_view(output: Tensor, input: Tensor, rule: Rule, settings: dict[str, Any]) -> None:

@@ -36,6 +36,11 @@ def filled(tree: Any, values: Any) -> Any:
 
 def spread(prefix: Any, tree: Any) -> Any:
     """A tree of the form of `tree` whose leaves are what `prefix`, which may be shallower, says of them."""
+    if isinstance(prefix, dict) and not (isinstance(tree, dict) and prefix.keys() == tree.keys()):
+        raise ValueError(f"expected one for each of {sorted(tree) if isinstance(tree, dict) else tree}, got {prefix}")
+    if isinstance(prefix, tuple | list) and not (isinstance(tree, tuple | list) and len(prefix) == len(tree)):
+        got = f"{len(tree)} values" if isinstance(tree, tuple | list) else type(tree).__name__
+        raise ValueError(f"expected as many as there are in {prefix}, got {got}")
     if isinstance(tree, dict):
         return {key: spread(prefix[key] if isinstance(prefix, dict) else prefix, value) for key, value in tree.items()}
     if isinstance(tree, tuple | list):

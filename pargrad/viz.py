@@ -32,7 +32,7 @@ def dot(tensors: Any, params: Mapping[str, Tensor] | Iterable[tuple[str, Tensor]
 
     for number, root in enumerate(roots):
         source = mark(root if root.node is None else root.node)
-        label = quoted(f"{names.get(id(root), 'output')}\\n{form(root.shape, root.dtype)}")
+        label = quoted(names.get(id(root), "output"), form(root.shape, root.dtype))
         lines.append(f"  out{number} [label={label}, shape=box, style=bold];")
         lines.append(f"  {source} -> out{number};")
     while stack:
@@ -51,14 +51,14 @@ def dot(tensors: Any, params: Mapping[str, Tensor] | Iterable[tuple[str, Tensor]
 def described(thing: Any, names: dict[int, str]) -> str:
     if isinstance(thing, Node):
         return f"[label={quoted(thing.rule.name)}]"
-    label = "\\n".join([*([names[id(thing)]] if id(thing) in names else []), form(thing.shape, thing.dtype)])
-    return f"[label={quoted(label)}, shape=box, style=filled, fillcolor=lightblue]"
+    lines = [*([names[id(thing)]] if id(thing) in names else []), form(thing.shape, thing.dtype)]
+    return f"[label={quoted(*lines)}, shape=box, style=filled, fillcolor=lightblue]"
 
 
 def form(shape: tuple[int, ...], dtype: Any) -> str:
     return f"{dtype} {list(shape)}"
 
 
-def quoted(text: str) -> str:
-    r"""Text between quotation marks; `\n` stays a new line."""
-    return '"' + text.replace('"', '\\"') + '"'
+def quoted(*lines: str) -> str:
+    """Lines of text between quotation marks, as graphviz reads them."""
+    return '"' + "\\n".join(line.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n") for line in lines) + '"'

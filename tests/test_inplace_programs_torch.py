@@ -161,6 +161,8 @@ def program(seed, length=12):
 class Run:
     """A program in one library, step by step; a step that raises leaves all as it was."""
 
+    steps = STEPS
+
     def __init__(self, library, arrays):
         self.library = library
         self.leaves = [library.tensor(x, requires_grad=True) for x in arrays]
@@ -172,7 +174,7 @@ class Run:
     def step(self, name, first, second, number):
         x, y = self.operands(first, second)
         try:
-            made = STEPS[name](self.library, x, y, number)
+            made = self.steps[name](self.library, x, y, number)
         except (RuntimeError, IndexError, TypeError, ValueError) as error:
             return f"{type(error).__name__}: {error}"
         if made is not None:

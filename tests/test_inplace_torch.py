@@ -1,4 +1,4 @@
-"""In-place operators and assignment against torch: every form, inside graphs, on views and bases, and what is refused."""
+"""In-place operators and assignment against torch: every form, in graphs, on views and bases, and what is refused."""
 
 import operator
 
@@ -37,12 +37,12 @@ OTHER = {  # what is given beside the tensor; the others are given nothing, or o
     "ldexp": lambda lib, y: (lib.tensor([1, 2, 3]),),
 }  # fmt: skip
 TWO = {
-    "add", "arctan2", "atan2", "copysign", "div", "divide", "eq", "float_power", "floor_divide", "fmod", "ge", "greater",
-    "greater_equal", "gt", "heaviside", "hypot", "igamma", "igammac", "le", "less", "less_equal", "logical_and",
-    "logical_or", "logical_xor", "lt", "mul", "multiply", "ne", "nextafter", "not_equal", "remainder", "sub", "subtract",
-    "true_divide", "xlogy",
+    "add", "arctan2", "atan2", "copysign", "div", "divide", "eq", "float_power", "floor_divide", "fmod", "ge",
+    "greater", "greater_equal", "gt", "heaviside", "hypot", "igamma", "igammac", "le", "less", "less_equal",
+    "logical_and", "logical_or", "logical_xor", "lt", "mul", "multiply", "ne", "nextafter", "not_equal", "remainder",
+    "sub", "subtract", "true_divide", "xlogy",
 }  # fmt: skip
-BITS = [name for name in operators.IN_PLACE if name.startswith("bitwise")]
+BITS = [name for name in operators.IN_PLACE if name.startswith("bitwise") or name in ("gcd", "lcm")]
 # Of these torch has no derivative by the first argument, or none at all.
 CONSTANT = {"igamma", "igammac", "nextafter", "heaviside", "floor_divide"}
 CONSTANT |= {"logical_and", "logical_not", "logical_or", "logical_xor"}  # of which torch says that it is 1
@@ -92,7 +92,15 @@ def test_bits_in_place():
 
 def test_every_name_of_torchs_is_there():
     elementwise = {name[:-1] for name in dir(torch.Tensor) if name.endswith("_") and not name.startswith("_")}
-    shapes = {"squeeze", "swapaxes", "swapdims", "t", "transpose", "unsqueeze"}  # which change the shape, not elements
+    shapes = {
+        "as_strided",
+        "squeeze",
+        "swapaxes",
+        "swapdims",
+        "t",
+        "transpose",
+        "unsqueeze",
+    }  # which change the shape, not elements
     lacking = {name for name in elementwise - shapes if name in operators.FUNCTIONS and not hasattr(Tensor, f"{name}_")}
     assert lacking == set()
     assert set(operators.IN_PLACE) <= elementwise
@@ -145,8 +153,8 @@ INDICES = [
     (np.array([0, 3]), None, 1), (slice(0, 2), np.array([0, 1]), 1), (Ellipsis, np.array([0, 1])),
     (np.array([0, 1]), slice(None), np.array([0, 1])), np.array([True, False, True, False]),
     (np.array([True, False, True, True]), 0), (slice(None), np.array([True, False, True])), np.array([], np.int64),
-    np.zeros(4, bool), rng(3).random((4, 3)) < 0.5, rng(4).random((4, 3, 2)) < 0.5, np.array(2), np.array(True), True, False,
-    [0, 2], [True, False, True, True], ([0, 1], [1, 2]),
+    np.zeros(4, bool), rng(3).random((4, 3)) < 0.5, rng(4).random((4, 3, 2)) < 0.5, np.array(2), np.array(True), True,
+    False, [0, 2], [True, False, True, True], ([0, 1], [1, 2]),
 ]  # fmt: skip
 
 

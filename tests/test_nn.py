@@ -177,6 +177,74 @@ def test_read_only_memory_is_refused_before_anything_is_changed():
     assert same_arrays(snapshot(block), before)
 
 
+def test_assigning_takes_the_given_memory_and_keeps_what_is_tied():
+    model, given = Tied(), {name: value.astype(np.float64) + 1 for name, value in snapshot(Tied()).items()}
+    held = model.encoder.weight
+    assert model.load_state_dict(given, assign=True) == ([], [])
+    assert model.encoder.weight is model.decoder.weight is held
+    assert held.array is given["again.weight"]  # of several names, the last
+    assert held.requires_grad
+    assert model.encoder.bias.dtype == np.float64
+    with pytest.raises(RuntimeError, match="int64 cannot take the place of a parameter"):
+        model.load_state_dict({"encoder.bias": np.array([1, 2, 3])}, strict=False, assign=True)
+
+
+class Remembering(nn.Module):
+    """A module with state that is no tensor."""
+
+    def __init__(self):
+        self.linear = nn.Linear(1, 1)
+        self.seen = []
+
+    def get_extra_state(self):
+        return {"seen": list(self.seen)}
+
+    def set_extra_state(self, state):
+        self.seen = list(state["seen"])
+
+
+def test_extra_state():
+    source, target = nn.Sequential(Remembering()), nn.Sequential(Remembering())
+    source[0].seen += [1, 2]
+    state = source.state_dict()
+    assert list(state) == ["0._extra_state", "0.linear.weight", "0.linear.bias"]
+    target.load_state_dict(state)
+    assert target[0].seen == [1, 2]
+    del state["0._extra_state"]
+    with pytest.raises(RuntimeError, match=r"missing: 0\._extra_state"):
+        target.load_state_dict(state)
+    with pytest.raises(RuntimeError, match=r"unexpected: _extra_state"):
+        nn.ReLU().load_state_dict({"_extra_state": 1})
+    with pytest.raises(NotImplementedError, match="def get_extra_state"):
+        nn.ReLU().get_extra_state()
+
+
+def test_a_state_is_added_to_another_and_may_hold_the_tensors_themselves():
+    block, into = Block(), {"before": 1}
+    assert block.state_dict(destination=into, prefix="b.", keep_vars=True) is into
+    assert list(into)[:2] == ["before", "b.scale"]
+    assert into["b.scale"] is block.scale
+
+
+def test_a_module_that_writes_its_own_state_is_heard():
+    class Terse(nn.Linear):
+        def state_dict(self, *, destination, prefix, keep_vars):
+            destination[prefix + "w"] = self.weight.detach()
+            return destination
+
+    assert list(nn.Sequential(Terse(1, 1), nn.Linear(1, 1)).state_dict()) == ["0.w", "1.weight", "1.bias"]
+
+
+def test_a_tensor_in_a_parameters_place_is_neither_trained_nor_saved():
+    linear = nn.Linear(3, 3)
+    linear.weight = pg.zeros(3, 3)
+    assert list(linear.state_dict()) == ["bias"]
+    assert len(list(linear.parameters())) == 1
+    assert linear(pg.tensor(X)).tolist() == [linear.bias.tolist()] * 2
+    linear.weight = nn.Parameter(pg.ones(3, 3))
+    assert list(linear.state_dict()) == ["weight", "bias"]
+
+
 def test_buffers():
     block = Block()
     assert [name for name, _ in block.named_buffers()] == ["mean", "scratch"]
@@ -273,6 +341,15 @@ def test_a_copy_owns_its_arrays(how):
     with pg.no_grad():
         twin.scale += 1
     assert block.scale.tolist() == [1, 1, 1]
+
+
+@pytest.mark.parametrize("how", COPIES)
+def test_a_copy_of_a_buffer_is_one_and_as_persistent(how):
+    model = nn.ReLU()
+    model.kept, model.scratch = nn.Buffer(pg.ones(2)), nn.Buffer(pg.zeros(1), persistent=False)
+    twin = COPIES[how](model)
+    assert [name for name, _ in twin.named_buffers()] == ["kept", "scratch"]
+    assert list(twin.state_dict()) == ["kept"]
 
 
 @pytest.mark.parametrize("how", COPIES)

@@ -105,6 +105,7 @@ SAVED = {
     "convolution_weight": ["y", "x"],
     "im2col": [""],
     "max_pool": ["index"],
+    "pieces": [""],
     "resample": [""],
     "cholesky": ["y"],
     "det": ["singular x y"],

@@ -20,6 +20,7 @@ TWINS = {
     "lstsq": lambda x, y, **settings: (lambda all: (all[0], *all[2:]))(torch.linalg.lstsq(x, y, **settings)),
     "lu_factor": lambda x: torch.linalg.lu_factor_ex(x)[:2],
     "matrix_exp": torch.linalg.matrix_exp,
+    "pieces": lambda x, sizes, dim: torch.split(x, list(sizes), dim),
     "pinv": torch.linalg.pinv,
     "qr": lambda x, mode="reduced": tuple(torch.linalg.qr(x, mode)),
     "slogdet": lambda x: tuple(torch.linalg.slogdet(x)),

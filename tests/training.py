@@ -63,6 +63,11 @@ def two_groups(model):
     )
 
 
+def adafactor(model):
+    """One that updates whole parameters, and whose state has other shapes than they."""
+    return optim.Adafactor(model.parameters(), weight_decay=0.1)
+
+
 WEIGHT = np.linspace(0.5, 2.0, CLASSES).astype(np.float32)
 weighted = functools.partial(F.cross_entropy, weight=pg.tensor(WEIGHT), ignore_index=2)
 
@@ -81,13 +86,43 @@ WAYS = {
     "branching": (Branching, adamw, own_loss, {"batch_size": 61}),
     "groups-penalty": (mlp, two_groups, nn.CrossEntropyLoss(reduction="sum"),
                        {"batch_size": 64, "penalty": lambda model: 0.01 * (model[0].weight ** 2).sum()}),
+    "whole-parameters": (Branching, adafactor, F.cross_entropy, {"batch_size": 61}),
     "blocks": (large, adamw, F.cross_entropy, {"batch_size": 100, "clip_norm": 1.0, "shards": 4}),
 }  # fmt: skip
 
 
+def with_optimizer(name, **options):
+    def optimizer_of(model):
+        # Muon is for matrices; the other parameters then stay as they are.
+        return optim.OPTIMIZERS[name]([p for p in model.parameters() if p.ndim == 2 or name != "Muon"], **options)
+
+    return Branching, optimizer_of, F.cross_entropy, {"batch_size": 61}
+
+
+# Every optimizer, for the tests that need no Ray.
+OPTIMIZERS = {
+    name: with_optimizer(name, **options)
+    for name, options in {
+        "SGD": {"momentum": 0.9, "nesterov": True},
+        "Adam": {"amsgrad": True, "weight_decay": 0.1},
+        "AdamW": {},
+        "NAdam": {"weight_decay": 0.1},
+        "RAdam": {"betas": (0.9, 0.9)},
+        "Adamax": {},
+        "Adagrad": {"initial_accumulator_value": 0.1},
+        "Adadelta": {},
+        "RMSprop": {"centered": True, "momentum": 0.5, "eps": 0.1},
+        "Rprop": {},
+        "ASGD": {"lambd": 0.1, "t0": 2},
+        "Adafactor": {},
+        "Muon": {},
+    }.items()
+}
+
+
 def make_trainer(way, num_workers, **more):
     """A fresh model under a fresh trainer."""
-    model_of, optimizer_of, loss, options = WAYS[way]
+    model_of, optimizer_of, loss, options = (WAYS | OPTIMIZERS)[way]
     pg.manual_seed(1)
     model = model_of()
     options = {"seed": 3, "progress": "off", "num_workers": num_workers, **options, **more}

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
-from pargrad.random import Generator, permutation
+from pargrad.random import Generator, permutation, using
 from pargrad.tensor import Tensor
+from pargrad.utils.data import DataLoader, IterableDataset, TensorDataset
+from pargrad.utils.data.collate import collated
 
 
 @runtime_checkable
@@ -57,14 +59,45 @@ def as_rows(array: Any) -> np.ndarray:
     return array
 
 
+class ExampleData:
+    """A map-style data set of torch's kind, `dataset[i]` for one example, a tuple of arrays, as a data set."""
+
+    def __init__(self, dataset: Any):
+        self.dataset = dataset
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def batch(self, indices: np.ndarray, generator: Generator) -> tuple[np.ndarray, ...]:
+        with using(generator):
+            columns = collated(self.dataset, indices.tolist())
+        if not isinstance(columns, list) or len(columns) < 2 or not all(isinstance(each, Tensor) for each in columns):
+            raise TypeError(
+                f"expected examples of {type(self.dataset).__name__} to be tuples of arrays or numbers, the model's "
+                f"inputs and the target: dataset[0] is a {type(self.dataset[0]).__name__}"
+            )
+        return tuple(column.detach().array for column in columns)
+
+
 def as_data(data: Any) -> Data:
-    """`(x, y)` arrays or a data set, as a data set."""
+    """`(x, y)` arrays or a data set, of pargrad's kind or of torch's, as a data set."""
     if isinstance(data, Data) and not isinstance(data, type):
         return data
     if isinstance(data, Sequence) and not isinstance(data, str):
         return ArrayData(*data)
+    if isinstance(data, DataLoader | IterableDataset):
+        instead = "its dataset (loader.dataset)" if isinstance(data, DataLoader) else "a data set with __getitem__"
+        raise TypeError(
+            f"expected a data set whose examples have numbers, got {type(data).__name__}: batches are cut and shuffled "
+            f"by the trainer itself, so give it {instead}"
+        )
+    if type(data) is TensorDataset:
+        return ArrayData(*data.tensors)
+    if not isinstance(data, type | str | np.ndarray | Tensor | Mapping) and hasattr(data, "__getitem__"):
+        return ExampleData(data)
     raise TypeError(
-        f"expected arrays (x, y) or an object with __len__ and batch(indices, generator), got {type(data).__name__}"
+        "expected arrays (x, y) or an object with __len__ and either batch(indices, generator) or __getitem__, "
+        f"got {type(data).__name__}"
     )
 
 

@@ -118,10 +118,15 @@ def multi_head_attention_forward(
 
     query (L, N, E) or (L, E), key and value (S, N, ...) or (S, ...). Masks of booleans are True where a query may
     *not* look at a key: attn_mask (L, S) or (N * num_heads, L, S), key_padding_mask (N, S); those of numbers are
-    added. is_causal only says that attn_mask is causal, as in torch. A query that may look at nothing gets weights
-    of 0, where torch's may be nan. https://docs.pytorch.org/docs/stable/generated/torch.nn.MultiheadAttention.html
+    added. is_causal says that attn_mask is causal, and as in torch it is then not looked at where it is the only one
+    and no weights are needed. A query that may look at nothing gets weights of 0, where torch's may be nan. https://docs.pytorch.org/docs/stable/generated/torch.nn.MultiheadAttention.html
     """
     single = query.ndim == 2
+    if query.ndim not in (2, 3) or not query.ndim == key.ndim == value.ndim:
+        raise RuntimeError(
+            "multi_head_attention_forward: expected query, key and value all of 2 or all of 3 dimensions, got shapes "
+            f"{query.shape}, {key.shape} and {value.shape}"
+        )
     if single:
         query, key, value = (x.unsqueeze(1) for x in (query, key, value))
         key_padding_mask = None if key_padding_mask is None else key_padding_mask.unsqueeze(0)
@@ -131,6 +136,9 @@ def multi_head_attention_forward(
             f"multi_head_attention_forward: expected query (L, N, {embed_dim_to_check}), of a size that {num_heads} "
             f"heads divide, and key and value (S, N, ...), got {query.shape}, {key.shape} and {value.shape}"
         )
+    keys = len(key)
+    check_mask("attn_mask", attn_mask, (length, keys), (count * num_heads, length, keys))
+    check_mask("key_padding_mask", key_padding_mask, (count, keys if static_k is None else static_k.shape[1]))
     if is_causal and attn_mask is None:
         raise RuntimeError("multi_head_attention_forward: is_causal says what attn_mask is: give that, too")
     separate = (q_proj_weight, k_proj_weight, v_proj_weight) if use_separate_proj_weight else None
@@ -151,9 +159,14 @@ def multi_head_attention_forward(
         nothing = np.zeros((count, num_heads, 1, size // num_heads), query.dtype)
         key, value = (operators.cat([x, nothing], 2) for x in (key, value))
 
-    bias = mask_of_heads(attn_mask, key_padding_mask, (count, num_heads, length, key.shape[2]), query.dtype)
     scores = (query * math.sqrt(num_heads / size)) @ key.swapaxes(-1, -2)
-    weights = dropout(softmax_of_some(scores, None, bias), dropout_p, training)
+    if is_causal and key_padding_mask is None and not need_weights:
+        weights = softmax_of_some(scores, may_look(scores, True, None), None)
+    else:
+        weights = softmax_of_some(
+            scores, None, mask_of_heads(attn_mask, key_padding_mask, tuple(scores.shape), query.dtype)
+        )
+    weights = dropout(weights, dropout_p, training)
     output = (weights @ value).permute(2, 0, 1, 3).reshape(length, count, size)
     output = linear(output, out_proj_weight, out_proj_bias)
     if average_attn_weights:
@@ -173,6 +186,14 @@ def projected(
         )
     biases = (None,) * 3 if bias is None else operators.chunk(bias, 3)
     return tuple(linear(*each) for each in zip(inputs, matrices, biases))
+
+
+def check_mask(name: str, mask: Tensor | None, *shapes: tuple[int, ...]) -> None:
+    if mask is not None and (mask.dtype.kind not in "bf" or mask.shape not in shapes):
+        raise RuntimeError(
+            f"multi_head_attention_forward: expected {name} of booleans or floating-point numbers, of shape "
+            f"{' or '.join(map(str, shapes))}, got {mask.dtype} of shape {mask.shape}"
+        )
 
 
 def mask_of_heads(

@@ -97,16 +97,13 @@ def linear_cross_entropy(
     reduction: str = "mean",
     ignore_index: int | None = None,
     label_smoothing: float = 0.0,
-    options: None = None,
+    options: Any = None,
 ) -> Any:
     """cross_entropy of linear(input, linear_weight, linear_bias): input (N, in) or (in,), linear_weight (C, ..., in).
 
+    options: how torch cuts the computation in pieces; here it is done in one.
     https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.linear_cross_entropy.html
     """
-    if options is not None:
-        raise ValueError(
-            "linear_cross_entropy: options choose torch's computation in pieces, which is not here: leave it out"
-        )
     rows = linear_weight.reshape(-1, linear_weight.shape[-1])
     scores = linear(input, rows, None if linear_bias is None else linear_bias.reshape(-1))
     scores = scores.reshape(*input.shape[:-1], *linear_weight.shape[:-1])
@@ -213,6 +210,8 @@ def multi_margin_loss(
     reduction = checked(reduction, size_average, reduce)
     if p not in (1, 2):
         raise ValueError(f"multi_margin_loss: expected p to be 1 or 2, got {p}")
+    input = input if input.ndim else input.reshape(1)
+    target = target.reshape(()) if input.ndim == 1 and target.shape == (1,) else target
     weight = class_weights("multi_margin_loss", input, weight)
     if input.ndim > 2:
         raise ValueError(f"multi_margin_loss: expected scores of shape (N, C) or (C,), got {input.shape}")
@@ -241,6 +240,7 @@ def multilabel_margin_loss(
     """
     reduction, target = checked(reduction, size_average, reduce), as_constant(target)
     same_shape("multilabel_margin_loss", input, target)
+    input, target = (x if x.ndim else x.reshape(1) for x in (input, target))
     if input.ndim not in (1, 2) or target.dtype.kind not in "iu":
         raise ValueError(
             "multilabel_margin_loss: expected scores of shape (N, C) or (C,) and integers as the target, got "

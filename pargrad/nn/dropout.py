@@ -10,6 +10,7 @@ import math
 import numpy as np
 
 from pargrad import random
+from pargrad.sampling import memory_order
 from pargrad.tensor import Tensor
 
 
@@ -25,9 +26,15 @@ def kept(shape: tuple[int, ...], p: float) -> np.ndarray:
     return random.bernoulli(random.current_generator(), shape, 1.0 - p)
 
 
-def scaled(input: Tensor, p: float, shape: tuple[int, ...]) -> Tensor:
-    """Input times a mask of this shape, which broadcasts, over the share that it keeps."""
-    return input * (kept(shape, p).astype(input.dtype) / (1.0 - p if p < 1.0 else 1.0))
+def kept_of(input: Tensor, p: float) -> np.ndarray:
+    """Which elements of the input are kept, drawn as torch draws them: in the order in which they lie in memory."""
+    order = memory_order(input.array)
+    return kept(tuple(input.shape[dim] for dim in order), p).transpose(np.argsort(order))
+
+
+def scaled(input: Tensor, p: float, keep: np.ndarray) -> Tensor:
+    """Input times a mask, which broadcasts, over the share that it keeps."""
+    return input * (keep.astype(input.dtype) / (1.0 - p if p < 1.0 else 1.0))
 
 
 def of_channels(name: str, input: Tensor) -> tuple[int, ...]:
@@ -49,7 +56,7 @@ def dropout(input: Tensor, p: float = 0.5, training: bool = True, inplace: bool 
 
     Srivastava et al. 2014.
     """
-    return input if idle("dropout", input, p, training) else scaled(input, p, input.shape)
+    return input if idle("dropout", input, p, training) else scaled(input, p, kept_of(input, p))
 
 
 def dropout1d(input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:
@@ -75,7 +82,7 @@ def dropout_of_channels(
     if idle(name, input, p, training):
         return input
     batch = input.unsqueeze(0) if input.ndim == single else input
-    out = scaled(batch, p, of_channels(name, batch))
+    out = scaled(batch, p, kept(of_channels(name, batch), p))
     return out[0] if input.ndim == single else out
 
 
@@ -88,7 +95,7 @@ def alpha(name: str, input: Tensor, p: float, training: bool, by_channel: bool) 
         return input
     if p == 1.0:
         return input * 0.0
-    keep = kept(of_channels(name, input) if by_channel else input.shape, p)
+    keep = kept(of_channels(name, input), p) if by_channel else kept_of(input, p)
     scale = 1.0 / math.sqrt((SELU_BELOW**2 * p + 1) * (1 - p))
     dropped = (keep.astype(input.dtype) - 1) * (SELU_BELOW * scale) + SELU_BELOW * scale * p
     return input * (keep.astype(input.dtype) * scale) + dropped

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from pargrad.nn import functional as F
+from pargrad.nn.linear_layers import PairwiseDistance
 from pargrad.nn.module import Module
 from pargrad.nn.terms import checked
 from pargrad.tensor import Tensor
@@ -312,7 +313,7 @@ class TripletMarginWithDistanceLoss(Loss):
         swap: bool = False,
         reduction: str = "mean",
     ):
-        self.distance_function = distance_function
+        self.distance_function = PairwiseDistance() if distance_function is None else distance_function
         self.margin = margin
         self.swap = swap
         self.reduction = checked(reduction)

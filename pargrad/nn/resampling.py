@@ -44,7 +44,7 @@ def pad(input: Tensor, pad: Sequence[int], mode: str = "constant", value: float 
     for dim, (before, after) in zip(range(-len(pairs), 0), pairs):
         size = input.shape[dim]
         kept = size + min(before, 0) + min(after, 0)
-        if size + before + after < 1 or kept < 1 or max(before, after) > REACH[mode](size):
+        if size + before + after < 1 or kept < SHORTEST[mode] or max(before, after) > REACH[mode](size):
             raise RuntimeError(f"pad: {before} and {after} are not possible with mode {mode!r} on {size} elements")
         if before or after:
             positions = POSITIONS[mode](np.arange(-before, size + after), size, max(-before, 0), kept)
@@ -58,6 +58,8 @@ POSITIONS: dict[str, Callable[..., np.ndarray]] = {
     "replicate": lambda at, size, first, kept: np.clip(at, 0, size - 1),
     "circular": lambda at, size, first, kept: first + (at - first) % kept,
 }
+# How many elements must be left of a cut dimension.
+SHORTEST = {"reflect": 1, "replicate": -math.inf, "circular": 1}
 # How many elements there may be on one side.
 REACH: dict[str, Callable[[int], float]] = {
     "reflect": lambda size: size - 1,

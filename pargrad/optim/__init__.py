@@ -1,7 +1,28 @@
-"""Optimizers, as torch.optim has them."""
+"""Optimizers and schedules, as torch.optim has them."""
 
+from pargrad.optim import lr_scheduler, swa_utils
+from pargrad.optim.adadelta import Adadelta
+from pargrad.optim.adafactor import Adafactor
+from pargrad.optim.adagrad import Adagrad
+from pargrad.optim.adam import Adam
+from pargrad.optim.adamax import Adamax
 from pargrad.optim.adamw import AdamW
+from pargrad.optim.asgd import ASGD
+from pargrad.optim.lbfgs import LBFGS
+from pargrad.optim.muon import Muon
+from pargrad.optim.nadam import NAdam
 from pargrad.optim.optimizer import Optimizer
+from pargrad.optim.radam import RAdam
+from pargrad.optim.rmsprop import RMSprop
+from pargrad.optim.rprop import Rprop
 from pargrad.optim.sgd import SGD
 
-__all__ = ["SGD", "AdamW", "Optimizer"]
+# By name; LBFGS alone needs a closure, and is not for the trainer.
+OPTIMIZERS = {
+    kind.__name__: kind
+    for kind in (
+        SGD, Adam, AdamW, NAdam, RAdam, Adamax, Adagrad, Adadelta, RMSprop, Rprop, ASGD, Adafactor, Muon, LBFGS,
+    )
+}  # fmt: skip
+
+__all__ = [*OPTIMIZERS, "Optimizer", "lr_scheduler", "swa_utils"]

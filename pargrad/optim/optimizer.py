@@ -3,6 +3,10 @@
 The function reads a parameter, its gradient and its state and writes the new ones into arrays that are given, which
 may be the old ones. It works on any piece of the flat arrays: whole parameters in a user's own loop, blocks of the
 arena in the data-parallel trainer, with the same bits.
+
+In every optimizer `maximize` climbs instead of descending, `foreach`, `fused` and `capturable`, which choose among
+torch's kernels, are taken and mean nothing, and `differentiable` is refused. A number in a tensor is taken by its
+value. Where gradients are sparse, torch has SparseAdam; gradients are dense here.
 """
 
 from __future__ import annotations
@@ -16,15 +20,19 @@ import numpy as np
 from pargrad.modes import enable_grad
 from pargrad.tensor import Tensor
 
+# What schedulers write into a group beside its options.
+SCHEDULED = ("initial_lr", "max_lr", "min_lr", "base_momentum", "max_momentum", "swa_lr")
+
 
 class Optimizer:
     """The base of the optimizers: https://docs.pytorch.org/docs/stable/optim.html
 
     unit: "element" where the update of an element depends on that element alone (any run of blocks will do),
-    "parameter" where it needs the whole parameter.
+    "parameter" where it needs the whole parameter, or keeps numbers beside it.
     """
 
     unit: ClassVar[str] = "element"
+    not_negative: ClassVar[tuple[str, ...]] = ("lr", "eps", "weight_decay", "momentum")
 
     def __init__(self, params: Iterable[Any], defaults: dict[str, Any]):
         self.defaults = defaults
@@ -50,7 +58,7 @@ class Optimizer:
             )
         params = group["params"]
         params = [params] if isinstance(params, Tensor) else [p[1] if isinstance(p, tuple) else p for p in params]
-        unknown = set(group) - set(self.defaults) - {"params"}
+        unknown = set(group) - set(self.defaults) - {"params", "name", *SCHEDULED}
         if unknown:
             raise ValueError(
                 f"{type(self).__name__}: unknown option {sorted(unknown)[0]!r} in a group, "
@@ -67,25 +75,41 @@ class Optimizer:
             if id(p) in held:
                 raise ValueError(f"{type(self).__name__}: a parameter of shape {p.shape} is given twice")
             held.add(id(p))
-        new = {"params": params, **self.defaults, **{k: v for k, v in group.items() if k != "params"}}
+            self.check_parameter(p)
+        given = {**self.defaults, **{k: v for k, v in group.items() if k != "params"}}
+        new = {"params": params, **{k: v.item() if isinstance(v, Tensor) else v for k, v in given.items()}}
         self.check(new)
         self.param_groups.append(new)
 
     def check(self, options: dict[str, Any]) -> None:
         """Raises ValueError on an option that makes no sense."""
-        for name in ("lr", "eps", "weight_decay", "momentum"):
-            if name in options and not options[name] >= 0.0:  # nan is refused too
-                raise ValueError(f"{type(self).__name__}: expected {name} >= 0, got {options[name]}")
-        if len(options.get("betas", (0, 0))) != 2:
-            raise ValueError(f"{type(self).__name__}: expected two betas, got {options['betas']}")
-        for i, beta in enumerate(options.get("betas", ())):
-            if not 0.0 <= beta < 1.0:
-                raise ValueError(f"{type(self).__name__}: expected betas[{i}] in [0, 1), got {beta}")
+        for name in self.not_negative:
+            if name in options:
+                self.expect(options[name] >= 0.0, f"{name} >= 0", options[name])  # nan is refused too
+        if "betas" in options:
+            self.expect(len(options["betas"]) == 2, "two betas", options["betas"])
+            for i, beta in enumerate(options["betas"]):
+                self.expect(0.0 <= beta < 1.0, f"betas[{i}] in [0, 1)", beta)
+
+    def expect(self, holds: bool, what: str, got: Any) -> None:
+        if not holds:
+            raise ValueError(f"{type(self).__name__}: expected {what}, got {got}")
+
+    def check_parameter(self, parameter: Tensor) -> None:
+        """Raises ValueError on a parameter that this optimizer is not for."""
 
     @staticmethod
     def state_names(options: dict[str, Any]) -> tuple[str, ...]:
-        """The arrays, each shaped like its parameter and beginning as zeros, that the options call for."""
+        """The arrays, beginning as zeros, that the options call for."""
         raise NotImplementedError
+
+    @staticmethod
+    def state_shape(name: str, shape: tuple[int, ...]) -> tuple[int, ...] | None:
+        """The shape of this array of a parameter of that shape, of no more elements; None: it has none.
+
+        Only with unit "parameter" may it be another one than the parameter's.
+        """
+        return shape
 
     @staticmethod
     def update(
@@ -97,7 +121,10 @@ class Optimizer:
         step: int,
         options: dict[str, Any],
     ) -> None:
-        """Writes the parameter and state after step number `step` (from 1). Arrays may be the same, old and new."""
+        """Writes the parameter and state after step number `step` (from 1). Arrays may be the same, old and new.
+
+        Where state does not begin as zeros, the update puts its beginning in place of it when step is 1.
+        """
         raise NotImplementedError
 
     def step(self, closure: Any = None) -> Any:
@@ -109,19 +136,20 @@ class Optimizer:
         for group in self.param_groups:
             names = self.state_names(group)
             for p in group["params"]:
-                if p.grad is None:
-                    continue
-                state = self.state[p]
-                state["step"] = state.get("step", 0) + 1
-                for name in names:
-                    if name not in state:
-                        state[name] = np.zeros_like(p.array)
-                # A number is updated as an array of one element: numpy's `out=` takes no other.
-                value, gradient = np.atleast_1d(p.array), np.atleast_1d(p.grad.array)
-                arrays = tuple(np.atleast_1d(state[name]) for name in names)
-                self.update(value, gradient, arrays, value, arrays, state["step"], group)
-                p.cell[0] += 1
+                if p.grad is not None and p.numel():
+                    self.step_one(p, p.grad.array, names, group)
         return loss
+
+    def step_one(self, p: Tensor, gradient: np.ndarray, names: tuple[str, ...], group: dict[str, Any]) -> None:
+        state = self.state[p]
+        state["step"] = state.get("step", 0) + 1
+        for name in names:
+            if name not in state and (shape := self.state_shape(name, p.shape)) is not None:
+                state[name] = np.zeros(shape, p.dtype if shape == p.shape else p.array.real.dtype)
+        value = in_elements(p.array)
+        arrays: Any = tuple(in_elements(state[name]) if name in state else None for name in names)
+        self.update(value, in_elements(gradient), arrays, value, arrays, state["step"], group)
+        p.cell[0] += 1
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         for group in self.param_groups:
@@ -136,7 +164,7 @@ class Optimizer:
         params = [p for group in self.param_groups for p in group["params"]]
         index = {p: i for i, p in enumerate(params)}
         return {
-            "state": {index[p]: {k: packed(v) for k, v in self.state[p].items()} for p in params if self.state.get(p)},
+            "state": {index[p]: self.saved_state(self.state[p]) for p in params if self.state.get(p)},
             "param_groups": [{**group, "params": [index[p] for p in group["params"]]} for group in self.param_groups],
         }
 
@@ -146,27 +174,37 @@ class Optimizer:
         sizes, own = [len(group["params"]) for group in groups], [len(group["params"]) for group in self.param_groups]
         if sizes != own:
             raise ValueError(f"load_state_dict: expected groups of {own} parameters, got {sizes}")
-        options = [{k: v for k, v in group.items() if k in self.defaults} for group in groups]
-        for group, new in zip(self.param_groups, options):
+        kept = {*self.defaults, "name", *SCHEDULED}
+        options = [{k: v for k, v in group.items() if k in kept} for group in groups]
+        loaded = []
+        for group, new, saved in zip(self.param_groups, options, groups):
             self.check({**group, **new})
-        names = [name for group in groups for name in group["params"]]
-        params = [p for group in self.param_groups for p in group["params"]]
-        loaded = [self.loaded_state(p, name, state_dict["state"].get(name, {})) for p, name in zip(params, names)]
+            names = self.state_names({**group, **new})
+            for p, index in zip(group["params"], saved["params"]):
+                loaded.append((p, self.loaded_state(p, index, names, state_dict["state"].get(index, {}))))
         for group, new in zip(self.param_groups, options):
             group.update(new)
         self.state.clear()
-        self.state.update({p: state for p, state in zip(params, loaded) if state})
+        self.state.update({p: state for p, state in loaded if state})
 
     @staticmethod
-    def loaded_state(parameter: Tensor, name: Any, saved: dict[str, Any]) -> dict[str, Any]:
+    def saved_state(state: dict[str, Any]) -> dict[str, Any]:
+        """One parameter's state, as tensors; the step count is float32, as torch's."""
+        return {k: Tensor(v if isinstance(v, np.ndarray) else np.asarray(v, np.float32)) for k, v in state.items()}
+
+    @classmethod
+    def loaded_state(cls, p: Tensor, index: Any, names: tuple[str, ...], saved: dict[str, Any]) -> dict[str, Any]:
         """A copy of one parameter's saved state, checked; {} where it has not been stepped."""
-        arrays = {k: np.array(unpacked(v), parameter.dtype) for k, v in saved.items() if k != "step" and v is not None}
-        for key, array in arrays.items():
-            if array.shape != parameter.shape:
-                raise ValueError(
-                    f"load_state_dict: {key} of parameter {name} has shape {array.shape}, expected {parameter.shape}"
-                )
-        # torch's SGD counts no steps; that there is a buffer says that one was taken.
+        arrays = {}
+        for name in names:
+            if saved.get(name) is not None:
+                array, shape = unpacked(saved[name]), cls.state_shape(name, p.shape)
+                if array.shape != shape:
+                    raise ValueError(
+                        f"load_state_dict: {name} of parameter {index} has shape {array.shape}, expected {shape}"
+                    )
+                arrays[name] = np.array(array, p.dtype if shape == p.shape else p.array.real.dtype)
+        # torch's SGD and Muon count no steps; that there is a buffer says that one was taken.
         step = int(saved.get("step", 1 if arrays else 0))
         return {"step": step, **arrays} if step else {}
 
@@ -175,20 +213,55 @@ class Optimizer:
         return f"{type(self).__name__}({', '.join(map(str, options))})"
 
 
-def packed(value: Any) -> Tensor:
-    return Tensor(value) if isinstance(value, np.ndarray) else Tensor(np.asarray(value, np.float32))
-
-
 def unpacked(value: Any) -> np.ndarray:
     return value.array if isinstance(value, Tensor) else np.asarray(value)
+
+
+def in_elements(array: np.ndarray) -> np.ndarray:
+    """The same memory as an array of real numbers: a complex one has two a number, of which each is updated alone."""
+    array = np.atleast_1d(array)  # numpy's `out=` takes no number
+    return array.view(array.real.dtype) if array.dtype.kind == "c" else array
+
+
+# ----- what updates are written with -----
 
 
 def ascending(gradient: np.ndarray, options: dict[str, Any]) -> np.ndarray:
     return np.negative(gradient) if options["maximize"] else gradient
 
 
-def ignore_implementation_choices(foreach: Any, capturable: Any, differentiable: Any, fused: Any) -> None:
-    """torch's choices of kernel mean nothing here; a differentiable step does, and is not offered."""
+def regularized(gradient: np.ndarray, parameter: np.ndarray, options: dict[str, Any]) -> np.ndarray:
+    """The gradient to descend along: of maximize its opposite, with that of weight_decay / 2 * parameter^2."""
+    gradient = ascending(gradient, options)
+    return gradient + options["weight_decay"] * parameter if options["weight_decay"] else gradient
+
+
+def lerp(start: np.ndarray, end: np.ndarray, weight: float, out: np.ndarray, scratch: np.ndarray | None = None) -> None:
+    """start + weight * (end - start), from the nearer end, as torch's; out may be start. scratch is overwritten."""
+    distance = np.subtract(end, start, out=scratch)
+    if weight < 0.5:
+        distance *= weight
+        np.add(start, distance, out=out)
+    else:
+        distance *= 1 - weight
+        np.subtract(end, distance, out=out)
+
+
+def mean_square(gradient: np.ndarray, average: np.ndarray, beta: float, out: np.ndarray, scratch: np.ndarray) -> None:
+    """beta * average + (1 - beta) * gradient^2; out may be average. scratch is overwritten."""
+    np.multiply(gradient, gradient, out=scratch)
+    scratch *= 1 - beta
+    np.multiply(average, beta, out=out)
+    out += scratch
+
+
+def single(number: float) -> float:
+    """A number as torch keeps it beside a parameter: in its default dtype, float32, whatever the parameter's."""
+    return float(np.float32(number))
+
+
+def ignore_implementation_choices(differentiable: Any, *kernels: Any) -> None:
+    """torch's choices of kernel (foreach, fused, capturable) mean nothing here; a differentiable step does."""
     if differentiable:
         raise ValueError(
             "differentiable=True: the optimizer's step is not recorded by the graph here; "

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from pargrad.optim.optimizer import Optimizer, ascending, ignore_implementation_choices
+from pargrad.optim.optimizer import Optimizer, ignore_implementation_choices, regularized
 
 
 class SGD(Optimizer):
@@ -31,7 +31,7 @@ class SGD(Optimizer):
         differentiable: bool = False,
         fused: bool | None = None,
     ):
-        ignore_implementation_choices(foreach, None, differentiable, fused)
+        ignore_implementation_choices(differentiable, foreach, fused)
         super().__init__(params, {
             "lr": lr, "momentum": momentum, "dampening": dampening, "weight_decay": weight_decay,
             "nesterov": nesterov, "maximize": maximize,
@@ -60,9 +60,7 @@ class SGD(Optimizer):
         options: dict[str, Any],
     ) -> None:
         lr, momentum = options["lr"], options["momentum"]
-        direction = ascending(gradient, options)
-        if options["weight_decay"]:
-            direction = direction + options["weight_decay"] * parameter
+        direction = regularized(gradient, parameter, options)
         if momentum:
             (new_buffer,) = new_state
             if step == 1:

@@ -339,7 +339,8 @@ class Replica:
         state = tuple(array[piece] for array in self.now.states[block.dtype][:count])
         new_state = tuple(array[piece] for array in self.next.states[block.dtype][:count])
         gradient = self.gradient_of(nodes, block, divisor)
-        if gradient is None:  # no shard's graph reached it: it stays as it is, as torch's with grad None
+        if gradient is None or not gradient.size:
+            # No shard's graph reached it: it stays as it is, as torch's with grad None.
             for array, other in zip((old, *state), (new, *new_state)):
                 np.copyto(other, array)
             return
@@ -348,10 +349,15 @@ class Replica:
         if self.layout.unit == "parameter":
             shape = self.layout.parameters[
                 block.blocks[0].parameter if isinstance(block, Run) else block.parameter
-            ].shape
+            ].shape or (1,)  # numpy's `out=` takes no number
             old, new, gradient = old.reshape(shape), new.reshape(shape), gradient.reshape(shape)
-            state, new_state = tuple(a.reshape(shape) for a in state), tuple(a.reshape(shape) for a in new_state)
+            state, new_state = self.shaped(state, shape, options), self.shaped(new_state, shape, options)
         self.work.optimizer.update(old, gradient, state, new, new_state, steps + 1, options)
+
+    def shaped(self, flat: tuple[np.ndarray, ...], shape: tuple[int, ...], options: dict[str, Any]) -> tuple:
+        """A parameter's state arrays in their shapes, each at the beginning of the room that it has."""
+        names = self.work.optimizer.state_names(options)
+        return tuple(of_shape(array, self.work.optimizer.state_shape(name, shape)) for array, name in zip(flat, names))
 
     # ----- evaluation -----
 
@@ -371,6 +377,10 @@ class Replica:
         return ChunkScore(
             float(total.array), divisor_at(chunk.start, divisor), hits(output, batch[-1].array), len(indices)
         )
+
+
+def of_shape(flat: np.ndarray, shape: tuple[int, ...] | None) -> np.ndarray | None:
+    return None if shape is None else flat[: math.prod(shape)].reshape(shape)
 
 
 def divisor_at(start: int, divisor: float | None) -> float:

@@ -22,7 +22,7 @@ from pargrad.parallel.objective import Objective
 from pargrad.parallel.pool import Pool, SerialPool
 from pargrad.parallel.progress import Progress, check_choice, say
 from pargrad.parallel.shards import check_shards
-from pargrad.parallel.step import Step, Work, make_layout, set_mode
+from pargrad.parallel.step import Step, Work, make_layout, of_shape, set_mode
 from pargrad.tensor import Tensor
 
 # Arguments whose meaning is fixed but whose work is not done yet, with their defaults.
@@ -93,6 +93,11 @@ class Trainer:
         if optimizer is not None and not isinstance(optimizer, Optimizer):
             raise TypeError(
                 f"expected an optimizer such as optim.AdamW(model.parameters()), got {type(optimizer).__name__}"
+            )
+        if optimizer is not None and optimizer.unit == "closure":
+            raise ValueError(
+                f"{type(optimizer).__name__} evaluates the loss as often as it likes in each step, and a data-parallel "
+                "step computes one gradient: use it in a loop of your own, optimizer.step(closure)"
             )
         if not isinstance(batch_size, int) or batch_size < 1:
             raise ValueError(f"expected batch_size of at least 1, got {batch_size!r}")
@@ -289,11 +294,13 @@ class Trainer:
         for p, spec in zip(Module.parameters(self.model), layout.parameters):
             held = self.optimizer.state.get(p, {})
             names = self.optimizer.state_names(self.optimizer.param_groups[spec.group]) if held else ()
-            arrays = [np.asarray(held.get(name, np.zeros_like(p.array))) for name in names]
-            for name, array in zip(names, arrays):
-                if array.shape != p.shape:
+            shapes = [self.optimizer.state_shape(name, p.shape) for name in names]
+            # Where there is none of that name, its room stays empty.
+            arrays = [np.asarray(held.get(name, np.zeros(shape or ()))) for name, shape in zip(names, shapes)]
+            for name, shape, array in zip(names, shapes, arrays):
+                if name in held and array.shape != shape:
                     raise ValueError(
-                        f"the optimizer's {name} of {spec.name}: expected shape {p.shape}, got {array.shape}"
+                        f"the optimizer's {name} of {spec.name}: expected shape {shape}, got {array.shape}"
                     )
             states.append(arrays)
         return states
@@ -309,10 +316,16 @@ class Trainer:
         now, layout = pool.arena.halves[pool.completed % 2], pool.arena.layout
         parameters = pool.replica.parameters
         for i, (p, spec, offset) in enumerate(zip(parameters, layout.parameters, layout.offsets)):
-            if spec.group >= 0 and now.steps[i]:
+            if spec.group >= 0 and now.steps[i] and p.numel():
                 names = self.optimizer.state_names(self.optimizer.param_groups[spec.group])
-                arrays = [flat[offset : offset + p.numel()].reshape(p.shape).copy() for flat in now.states[spec.dtype]]
-                self.optimizer.state[p] = {"step": int(now.steps[i]), **dict(zip(names, arrays))}
+                flats = [flat[offset : offset + p.numel()] for flat in now.states[spec.dtype]]
+                arrays = {
+                    name: of_shape(flat, self.optimizer.state_shape(name, p.shape)) for name, flat in zip(names, flats)
+                }
+                self.optimizer.state[p] = {
+                    "step": int(now.steps[i]),
+                    **{name: array.copy() for name, array in arrays.items() if array is not None},
+                }
 
 
 def make_pool(num_workers: int, address: str, start_timeout: float) -> Pool:

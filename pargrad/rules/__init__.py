@@ -21,6 +21,7 @@ from pargrad.rules import (
     sorting,
     sparse,
     special,
+    whole_numbers,
 )
 from pargrad.rules.table import RULES, Rule, Sample, boolean, integers, rule, sample
 
@@ -52,4 +53,5 @@ __all__ = [
     "sorting",
     "sparse",
     "special",
+    "whole_numbers",
 ]

@@ -39,6 +39,14 @@ def hermitian_part(x):
     return (x + adjoint(x)) / 2
 
 
+def hermitian(x, upper):
+    """What one triangle of x makes, or with upper=None the mean of both; a derivative is always that of the mean."""
+    if upper is None:
+        return hermitian_part(x)
+    triangle = np.triu(x, 1) if upper else np.tril(x, -1)
+    return triangle + adjoint(triangle) + diag_embed(main_diagonal(x).real).astype(x.dtype)
+
+
 def skew(x):
     return x - adjoint(x)
 
@@ -240,12 +248,12 @@ def half(x, upper):
 
 
 @rule(*SQUARE, dtype="floating", stack=one_by_one, holomorphic=False)
-def cholesky(x):
-    """The lower triangular y of y @ y.mH = (x + x.mH) / 2; unlike torch's it reads all of x.
+def cholesky(x, *, upper=None):
+    """The lower triangular y of y @ y.mH = x, of which one triangle is read, or the mean of both.
 
     I. Murray, "Differentiation of the Cholesky decomposition" (2016).
     """
-    y = np.linalg.cholesky(hermitian_part(x))
+    y = np.linalg.cholesky(hermitian(x, upper))
 
     def vjp(g):
         middle = half(adjoint(y) @ g, upper=False)
@@ -347,9 +355,9 @@ def inverse_gaps(w):
 
 
 @rule(sample((3, 3), domain=SPREAD), sample((2, 3, 3), domain=SPREAD), dtype="floating", holomorphic=False)
-def eigh(x):
-    """Eigenvalues and eigenvectors of (x + x.mH) / 2."""
-    w, v = np.linalg.eigh(hermitian_part(x))
+def eigh(x, *, upper=None):
+    """Eigenvalues and eigenvectors of x, of which one triangle is read, or the mean of both."""
+    w, v = np.linalg.eigh(hermitian(x, upper))
 
     def vjp(g):
         product = adjoint(v) @ g[1]

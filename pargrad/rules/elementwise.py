@@ -24,6 +24,15 @@ POSITIVE = tuple(one._replace(domain=(0.1, 3.0)) for one in UNARY)
 COMPLEX = (sample(complexes(2, 3)), sample(complexes()))
 NUMBER = int | float | complex
 
+
+def divisible(x, y):
+    """Refuses complex numbers, and to divide integers by 0, for which numpy gives 0 and a warning."""
+    ordered(x, y)
+    whole = (isinstance(z, int) or (hasattr(z, "dtype") and z.dtype.kind in "biu") for z in (x, y))
+    if all(whole) and not np.all(y) and 0 not in getattr(x, "shape", ()):
+        raise ValueError("integers cannot be divided by 0: write x.float()")
+
+
 # ----- arithmetic -----
 
 
@@ -49,7 +58,12 @@ def div(x, y):
 
 @rule(*(one._replace(domain=(0.5, 2.0)) for one in BINARY), numpy=np.power)
 def pow(x, y):
-    z = x**y
+    try:
+        z = x**y
+    except ValueError:  # numpy knows no integers to negative powers
+        if isinstance(y, NUMBER):
+            raise
+        z = np.where(y < 0, np.where(np.abs(x) == 1, x ** (y & 1), 0), x ** np.maximum(y, 0))
 
     # Where the exponent is 0, or the base, the derivative is 0: 0 * inf would be nan.
     def vjp_x(g):
@@ -76,13 +90,13 @@ def neg(x):
 
 @rule(sample((2, 3), (2, 3), domain=(0.5, 3.0)), numpy=np.floor_divide, differentiable=False)
 def floor_divide(x, y):
-    ordered(x, y)
+    divisible(x, y)
     return x // y
 
 
 @rule(sample((2, 3), (2, 3), domain=(0.5, 3.0)), sample((4,), (), domain=(0.5, 3.0)), numpy=(np.remainder, np.mod))
 def remainder(x, y):
-    ordered(x, y)
+    divisible(x, y)
     return x % y, lambda g: g, lambda g: -g * (x // y)
 
 
@@ -185,7 +199,7 @@ def lerp(x, end, weight):
 
 @rule(*NONZERO, sample((3,), (3,), domain=(-3.0, -0.5)), numpy=np.fmod)
 def fmod(x, y):
-    ordered(x, y)
+    divisible(x, y)
     return np.fmod(x, y), lambda g: g, lambda g: -g * np.trunc(x / y)
 
 
@@ -198,7 +212,7 @@ def fmod(x, y):
 )
 def div_rounded(x, y, *, rounding_mode="floor"):
     """div with a rounding_mode: the quotient as an integer, in the dtype of the arguments."""
-    ordered(x, y)
+    divisible(x, y)
     x, y = dtyped(x, y)
     if rounding_mode == "floor":
         z = np.floor_divide(x, y)

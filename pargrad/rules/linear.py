@@ -53,13 +53,15 @@ def rows(x):
 def linear_of_slices(function, arrays, stacked, settings):
     """The products that `linear` chooses for one slice, for each of them."""
     x, weight, bias = arrays
-    if stacked != [True, False, False] or x.ndim != 3:
+    if x.ndim - stacked[0] != 2:
         raise NotStackable
-    if x.shape[1] < len(weight):
-        y = np.add(transposed(weight @ transposed(x)), bias, out=np.empty((*x.shape[:2], len(weight)), x.dtype))
+    count, width = next(len(one) for one, flag in zip(arrays, stacked) if flag), weight.shape[-2]
+    bias = bias[:, np.newaxis] if stacked[2] else bias
+    if x.shape[-2] < width:
+        y = np.add(transposed(weight @ transposed(x)), bias, out=np.empty((count, x.shape[-2], width), x.dtype))
     else:
-        y = x @ weight.T
-        y += bias
+        y = x @ transposed(weight)
+        y = np.add(y, bias, out=y if y.ndim == 3 else None)
     return y, lambda g: g @ weight, lambda g: transposed(g) @ x, lambda g: contiguous(g).sum(axis=1)
 
 

@@ -29,6 +29,14 @@ def spread(g, shape, dim, keepdim):
     return g if keepdim else np.expand_dims(g, dim)
 
 
+def is_number(x, dim):
+    """Whether x is a number, along which nothing is to be done; an error where it has no such dim."""
+    count = x.ndim or 1
+    if not -count <= dim < count:
+        raise IndexError(f"expected a dim from {-count} to {count - 1}, got {dim}")
+    return not x.ndim
+
+
 def over(x, dim):
     """`dim` as numpy's axis: () is all dimensions, and a number has the dimensions 0 and -1, as torch has it."""
     return None if dim == () or (not x.ndim and dim in (0, -1, (0,), (-1,))) else dim
@@ -174,7 +182,7 @@ def logsumexp(x, *, dim, keepdim=False):
 @rule(*ALONG, sample((3,), dim=0, domain=(-900.0, 900.0)), dtype="floating", stack=normalized)
 def softmax(x, *, dim):
     ordered(x)
-    e = np.exp(x - np.max(x, axis=dim, keepdims=True))
+    e = np.exp(x - np.max(x, axis=dim, keepdims=True, initial=-np.inf))
     y = e / np.sum(e, axis=dim, keepdims=True)
     return y, lambda g: y * (g - np.sum(g * y, axis=dim, keepdims=True))
 
@@ -182,7 +190,7 @@ def softmax(x, *, dim):
 @rule(*ALONG, sample((3,), dim=0, domain=(-900.0, 900.0)), dtype="floating", stack=normalized)
 def log_softmax(x, *, dim):
     ordered(x)
-    shifted = x - np.max(x, axis=dim, keepdims=True)
+    shifted = x - np.max(x, axis=dim, keepdims=True, initial=-np.inf)
     y = shifted - np.log(np.sum(np.exp(shifted), axis=dim, keepdims=True))
     return y, lambda g: g - np.exp(y) * np.sum(g, axis=dim, keepdims=True)
 
@@ -235,14 +243,14 @@ def prod(x, *, dim=None, keepdim=False):
 @rule(*SCANS, dtype="as is", numpy=np.cumsum, stack=along)
 def cumsum(x, *, dim):
     shape = x.shape
-    if not shape:
+    if is_number(x, dim):
         return np.asarray(x, wide(x)).copy(), lambda g: g
     return np.cumsum(x, axis=dim, dtype=wide(x)), lambda g: total_after(g, dim)
 
 
 @rule(*SCANS, dtype="as is", numpy=np.cumprod, stack=along)
 def cumprod(x, *, dim):
-    if not x.ndim:
+    if is_number(x, dim):
         return np.asarray(x, wide(x)).copy(), lambda g: g
     y = np.cumprod(x, axis=dim, dtype=wide(x))
 
@@ -271,7 +279,7 @@ def log_sums(x, dim):
     *SCANS, sample((3,), dim=0, domain=(-900.0, 900.0)), sample(complexes(2, 3), dim=1), dtype="floating", stack=along
 )
 def logcumsumexp(x, *, dim):
-    if not x.ndim:
+    if is_number(x, dim):
         return x.copy(), lambda g: g
     y = log_sums(x, dim)
 

@@ -311,3 +311,26 @@ def unfold(x, *, dimension, size, step):
         return add_into_zeros(np.moveaxis(g, -1, axis + 1), index=(*before, index), shape=shape)
 
     return y, vjp
+
+
+@rule(
+    sample((2, 3), size=(2, 2), stride=(3, 1)),
+    sample((2, 3), size=(3, 2), stride=(1, 1), storage_offset=1),
+    sample((4,), size=(), stride=()),
+    sample((0, 2), size=(0, 3), stride=(1, 0)),
+    dtype="as is",
+    view=True,
+)
+def as_strided(x, *, size, stride, storage_offset=0):
+    # x is contiguous, and has all these elements: the function of this name sees to it.
+    def shown(memory):
+        steps = [step * memory.itemsize for step in stride]
+        return np.lib.stride_tricks.as_strided(memory.reshape(-1)[storage_offset:], size, steps)
+
+    shape, count = x.shape, x.size
+
+    def vjp(g):
+        places = shown(np.arange(count))
+        return add_into_zeros(g, index=places, shape=(count,)).reshape(shape)
+
+    return shown(np.ascontiguousarray(x).reshape(x.shape)), vjp

@@ -9,7 +9,7 @@ import numpy as np
 from pargrad.rules import stacks
 from pargrad.rules.complex import ordered
 from pargrad.rules.indexing import add_into_zeros, along
-from pargrad.rules.reductions import part, pick, place
+from pargrad.rules.reductions import is_number, part, pick, place
 from pargrad.rules.table import rule, sample
 
 PICKS = (sample((2, 5), dim=1), sample((2, 4, 3), dim=-2, keepdim=True), sample((5,), dim=0))
@@ -18,7 +18,7 @@ PICKS = (sample((2, 5), dim=1), sample((2, 4, 3), dim=-2, keepdim=True), sample(
 def order(x, dim, descending=False):
     """The indices that sort x along dim, equal elements in the order they have."""
     ordered(x)
-    if not x.ndim:
+    if is_number(x, dim):
         return np.zeros((), np.int64)
     if not descending:
         return np.argsort(x, axis=dim, kind="stable")
@@ -94,7 +94,7 @@ def kthvalue(x, *, k, dim=-1, keepdim=False):
 
 def middle(x, dim, ignore_nan):
     """The index of the lower median along dim; of the first nan, if there is one and it counts."""
-    if not x.ndim:
+    if is_number(x, dim):
         return np.zeros((), np.int64)
     if not x.shape[dim]:
         raise IndexError(f"expected dim {dim} to have elements, got shape {list(x.shape)}")
@@ -164,7 +164,7 @@ def mode(x, *, dim=-1, keepdim=False):
 def scan(x, dim, accumulate):
     """The extreme so far at each element, and the last index where it stands."""
     ordered(x)
-    if not x.ndim:
+    if is_number(x, dim):
         return x.copy(), np.zeros((), np.int64)
     if not x.size:
         return x.copy(), np.zeros(x.shape, np.int64)

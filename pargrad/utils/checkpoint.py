@@ -58,12 +58,13 @@ def checkpoint(
     def again() -> list[Tensor]:
         with enable_grad(), random.using(generator):
             here = generator.get_state()
-            if state is not None:
-                generator.set_state(state)
-            outputs = [x for x in listed(function(*args, **named)) if made_since(start, x)]
-            if state is not None:
-                generator.set_state(here)
-            return outputs
+            try:
+                if state is not None:
+                    generator.set_state(state)
+                return [x for x in listed(function(*args, **named)) if made_since(start, x)]
+            finally:
+                if state is not None:
+                    generator.set_state(here)
 
     result = function(*args, **named)
     outputs = [x for x in listed(result) if made_since(start, x)]

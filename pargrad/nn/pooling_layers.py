@@ -1,0 +1,362 @@
+"""Poolings as layers. Each is written once for any number of spatial dimensions, `dims`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from pargrad.nn import functional as F
+from pargrad.nn.module import Module
+from pargrad.nn.spatial import Several, each
+from pargrad.tensor import Tensor
+
+
+class Pooling(Module):
+    """A base: a function of `functional`, and the names of the attributes that are printed."""
+
+    dims: int
+    function: Callable[..., Any]
+    told: tuple[str, ...]
+
+    def sizes(self, what: str, value: Any, least: int = 0) -> tuple[int, ...]:
+        return each(type(self).__name__, what, value, self.dims, least)
+
+    def extra_repr(self) -> str:
+        return ", ".join(f"{name}={getattr(self, name)}" for name in self.told)
+
+
+# ----- the largest -----
+
+
+class MaxPool(Pooling):
+    """A base of MaxPool1d, MaxPool2d and MaxPool3d.
+
+    return_indices: also where each largest element was found, which MaxUnpool takes.
+    """
+
+    told = ("kernel_size", "stride", "padding", "dilation", "ceil_mode")
+
+    def __init__(
+        self,
+        kernel_size: Several,
+        stride: Several | None = None,
+        padding: Several = 0,
+        dilation: Several = 1,
+        return_indices: bool = False,
+        ceil_mode: bool = False,
+    ):
+        self.kernel_size = kernel_size
+        self.stride = kernel_size if stride is None else stride
+        self.padding = padding
+        self.dilation = dilation
+        self.return_indices = return_indices
+        self.ceil_mode = ceil_mode
+
+    def forward(self, input: Tensor) -> Any:
+        return type(self).function(
+            input, self.kernel_size, self.stride, self.padding, self.dilation, self.ceil_mode, self.return_indices
+        )
+
+
+class MaxPool1d(MaxPool):
+    """Of (N, C, L) or (C, L): https://docs.pytorch.org/docs/stable/generated/torch.nn.MaxPool1d.html"""
+
+    dims = 1
+    function = staticmethod(F.max_pool1d)
+
+
+class MaxPool2d(MaxPool):
+    """Of (N, C, H, W) or (C, H, W): https://docs.pytorch.org/docs/stable/generated/torch.nn.MaxPool2d.html"""
+
+    dims = 2
+    function = staticmethod(F.max_pool2d)
+
+
+class MaxPool3d(MaxPool):
+    """Of (N, C, D, H, W) or (C, D, H, W): https://docs.pytorch.org/docs/stable/generated/torch.nn.MaxPool3d.html"""
+
+    dims = 3
+    function = staticmethod(F.max_pool3d)
+
+
+class MaxUnpool(Pooling):
+    """A base of MaxUnpool1d, MaxUnpool2d and MaxUnpool3d: zeros with elements where MaxPool found them."""
+
+    told = ("kernel_size", "stride", "padding")
+
+    def __init__(self, kernel_size: Several, stride: Several | None = None, padding: Several = 0):
+        self.kernel_size = self.sizes("kernel_size", kernel_size, 1)
+        self.stride = self.kernel_size if stride is None else self.sizes("stride", stride, 1)
+        self.padding = self.sizes("padding", padding)
+
+    def forward(self, input: Tensor, indices: Tensor, output_size: Sequence[int] | None = None) -> Tensor:
+        return type(self).function(input, indices, self.kernel_size, self.stride, self.padding, output_size)
+
+
+class MaxUnpool1d(MaxUnpool):
+    """Of (N, C, L) or (C, L): https://docs.pytorch.org/docs/stable/generated/torch.nn.MaxUnpool1d.html"""
+
+    dims = 1
+    function = staticmethod(F.max_unpool1d)
+
+
+class MaxUnpool2d(MaxUnpool):
+    """Of (N, C, H, W) or (C, H, W): https://docs.pytorch.org/docs/stable/generated/torch.nn.MaxUnpool2d.html"""
+
+    dims = 2
+    function = staticmethod(F.max_unpool2d)
+
+
+class MaxUnpool3d(MaxUnpool):
+    """Of (N, C, D, H, W) or (C, D, H, W): https://docs.pytorch.org/docs/stable/generated/torch.nn.MaxUnpool3d.html"""
+
+    dims = 3
+    function = staticmethod(F.max_unpool3d)
+
+
+class FractionalMaxPool(Pooling):
+    """A base of FractionalMaxPool2d and FractionalMaxPool3d: windows at distances drawn by chance (Graham 2014)."""
+
+    told = ()
+
+    def __init__(
+        self,
+        kernel_size: Several,
+        output_size: Several | None = None,
+        output_ratio: Any = None,
+        return_indices: bool = False,
+        _random_samples: Tensor | None = None,
+    ):
+        name = type(self).__name__
+        if (output_size is None) == (output_ratio is None):
+            raise ValueError(
+                f"{name}: expected an output_size or an output_ratio, got {'both' if output_size else 'neither'}"
+            )
+        self.kernel_size = self.sizes("kernel_size", kernel_size, 1)
+        self.return_indices = return_indices
+        self.register_buffer("_random_samples", _random_samples)
+        self.output_size = None if output_size is None else self.sizes("output_size", output_size, 1)
+        ratios = tuple(output_ratio) if isinstance(output_ratio, Sequence) else (output_ratio,) * self.dims
+        self.output_ratio = None if output_ratio is None else ratios
+        if self.output_ratio is not None and not all(0 < ratio < 1 for ratio in ratios):
+            raise ValueError(f"{name}: expected an output_ratio between 0 and 1, got {output_ratio}")
+
+    def forward(self, input: Tensor) -> Any:
+        return type(self).function(
+            input, self.kernel_size, self.output_size, self.output_ratio, self.return_indices, self._random_samples
+        )
+
+    _random_samples: Tensor | None
+
+
+class FractionalMaxPool2d(FractionalMaxPool):
+    """Of (N, C, H, W) or (C, H, W).
+
+    https://docs.pytorch.org/docs/stable/generated/torch.nn.FractionalMaxPool2d.html
+    """
+
+    dims = 2
+    function = staticmethod(F.fractional_max_pool2d)
+
+
+class FractionalMaxPool3d(FractionalMaxPool):
+    """Of (N, C, D, H, W) or (C, D, H, W).
+
+    https://docs.pytorch.org/docs/stable/generated/torch.nn.FractionalMaxPool3d.html
+    """
+
+    dims = 3
+    function = staticmethod(F.fractional_max_pool3d)
+
+
+# ----- means and norms -----
+
+
+class AvgPool1d(Pooling):
+    """Of (N, C, L) or (C, L): https://docs.pytorch.org/docs/stable/generated/torch.nn.AvgPool1d.html"""
+
+    dims = 1
+    told = ("kernel_size", "stride", "padding")
+
+    def __init__(
+        self,
+        kernel_size: Several,
+        stride: Several | None = None,
+        padding: Several = 0,
+        ceil_mode: bool = False,
+        count_include_pad: bool = True,
+    ):
+        self.kernel_size = self.sizes("kernel_size", kernel_size, 1)
+        self.stride = self.kernel_size if stride is None else self.sizes("stride", stride, 1)
+        self.padding = self.sizes("padding", padding)
+        self.ceil_mode = ceil_mode
+        self.count_include_pad = count_include_pad
+
+    def forward(self, input: Tensor) -> Tensor:
+        return F.avg_pool1d(input, self.kernel_size, self.stride, self.padding, self.ceil_mode, self.count_include_pad)
+
+
+class AvgPool(Pooling):
+    """A base of AvgPool2d and AvgPool3d, which print their sizes as they were given, as in torch."""
+
+    told = ("kernel_size", "stride", "padding")
+
+    def __init__(
+        self,
+        kernel_size: Several,
+        stride: Several | None = None,
+        padding: Several = 0,
+        ceil_mode: bool = False,
+        count_include_pad: bool = True,
+        divisor_override: int | None = None,
+    ):
+        self.kernel_size = kernel_size
+        self.stride = kernel_size if stride is None else stride
+        self.padding = padding
+        self.ceil_mode = ceil_mode
+        self.count_include_pad = count_include_pad
+        self.divisor_override = divisor_override
+
+    def forward(self, input: Tensor) -> Tensor:
+        how = (self.ceil_mode, self.count_include_pad, self.divisor_override)
+        return type(self).function(input, self.kernel_size, self.stride, self.padding, *how)
+
+
+class AvgPool2d(AvgPool):
+    """Of (N, C, H, W) or (C, H, W): https://docs.pytorch.org/docs/stable/generated/torch.nn.AvgPool2d.html"""
+
+    dims = 2
+    function = staticmethod(F.avg_pool2d)
+
+
+class AvgPool3d(AvgPool):
+    """Of (N, C, D, H, W) or (C, D, H, W): https://docs.pytorch.org/docs/stable/generated/torch.nn.AvgPool3d.html"""
+
+    dims = 3
+    function = staticmethod(F.avg_pool3d)
+
+
+class LPPool(Pooling):
+    """A base of LPPool1d, LPPool2d and LPPool3d: the p-norm of each window, p being norm_type."""
+
+    told = ("norm_type", "kernel_size", "stride", "ceil_mode")
+
+    def __init__(self, norm_type: float, kernel_size: Several, stride: Several | None = None, ceil_mode: bool = False):
+        self.norm_type = norm_type
+        self.kernel_size = kernel_size
+        self.stride = stride
+        self.ceil_mode = ceil_mode
+
+    def forward(self, input: Tensor) -> Tensor:
+        return type(self).function(input, float(self.norm_type), self.kernel_size, self.stride, self.ceil_mode)
+
+
+class LPPool1d(LPPool):
+    """Of (N, C, L) or (C, L): https://docs.pytorch.org/docs/stable/generated/torch.nn.LPPool1d.html"""
+
+    dims = 1
+    function = staticmethod(F.lp_pool1d)
+
+
+class LPPool2d(LPPool):
+    """Of (N, C, H, W) or (C, H, W): https://docs.pytorch.org/docs/stable/generated/torch.nn.LPPool2d.html"""
+
+    dims = 2
+    function = staticmethod(F.lp_pool2d)
+
+
+class LPPool3d(LPPool):
+    """Of (N, C, D, H, W) or (C, D, H, W): https://docs.pytorch.org/docs/stable/generated/torch.nn.LPPool3d.html"""
+
+    dims = 3
+    function = staticmethod(F.lp_pool3d)
+
+
+# ----- so many windows -----
+
+
+class AdaptiveAvgPool(Pooling):
+    """A base of AdaptiveAvgPool1d, AdaptiveAvgPool2d and AdaptiveAvgPool3d."""
+
+    told = ("output_size",)
+
+    def __init__(self, output_size: Any):
+        self.output_size = output_size
+
+    def forward(self, input: Tensor) -> Tensor:
+        return type(self).function(input, self.output_size)
+
+
+class AdaptiveAvgPool1d(AdaptiveAvgPool):
+    """Of (N, C, L) or (C, L): https://docs.pytorch.org/docs/stable/generated/torch.nn.AdaptiveAvgPool1d.html"""
+
+    dims = 1
+    function = staticmethod(F.adaptive_avg_pool1d)
+
+
+class AdaptiveAvgPool2d(AdaptiveAvgPool):
+    """Of (N, C, H, W) or (C, H, W).
+
+    https://docs.pytorch.org/docs/stable/generated/torch.nn.AdaptiveAvgPool2d.html
+    """
+
+    dims = 2
+    function = staticmethod(F.adaptive_avg_pool2d)
+
+
+class AdaptiveAvgPool3d(AdaptiveAvgPool):
+    """Of (N, C, D, H, W) or (C, D, H, W).
+
+    https://docs.pytorch.org/docs/stable/generated/torch.nn.AdaptiveAvgPool3d.html
+    """
+
+    dims = 3
+    function = staticmethod(F.adaptive_avg_pool3d)
+
+
+class AdaptiveMaxPool(Pooling):
+    """A base of AdaptiveMaxPool1d, AdaptiveMaxPool2d and AdaptiveMaxPool3d."""
+
+    told = ("output_size",)
+
+    def __init__(self, output_size: Any, return_indices: bool = False):
+        self.output_size = output_size
+        self.return_indices = return_indices
+
+    def forward(self, input: Tensor) -> Any:
+        return type(self).function(input, self.output_size, self.return_indices)
+
+
+class AdaptiveMaxPool1d(AdaptiveMaxPool):
+    """Of (N, C, L) or (C, L): https://docs.pytorch.org/docs/stable/generated/torch.nn.AdaptiveMaxPool1d.html"""
+
+    dims = 1
+    function = staticmethod(F.adaptive_max_pool1d)
+
+
+class AdaptiveMaxPool2d(AdaptiveMaxPool):
+    """Of (N, C, H, W) or (C, H, W).
+
+    https://docs.pytorch.org/docs/stable/generated/torch.nn.AdaptiveMaxPool2d.html
+    """
+
+    dims = 2
+    function = staticmethod(F.adaptive_max_pool2d)
+
+
+class AdaptiveMaxPool3d(AdaptiveMaxPool):
+    """Of (N, C, D, H, W) or (C, D, H, W).
+
+    https://docs.pytorch.org/docs/stable/generated/torch.nn.AdaptiveMaxPool3d.html
+    """
+
+    dims = 3
+    function = staticmethod(F.adaptive_max_pool3d)
+
+
+__all__ = [
+    *(f"{kind}{n}d" for kind in ("AdaptiveAvgPool", "AdaptiveMaxPool", "AvgPool", "LPPool") for n in (1, 2, 3)),
+    *(f"{kind}{n}d" for kind in ("MaxPool", "MaxUnpool") for n in (1, 2, 3)),
+    "FractionalMaxPool2d",
+    "FractionalMaxPool3d",
+]

@@ -1,0 +1,5 @@
+"""What torch keeps in `torch.signal`."""
+
+from pargrad.signal import windows as windows
+
+__all__ = ["windows"]
