@@ -2,8 +2,11 @@
 
 Parameters, buffers and state are there twice. A step reads one half and writes the other: after an even number of
 steps the first half is current, after an odd number the second. Gradient slots are there once: the tree node that
-starts at shard i is in slot i, so a node that is computed again overwrites itself. `progress` has a word for each
-member, the number of steps whose update it has finished: what all of them have finished is whole, whoever died since.
+starts at shard i is in slot i, so a node that is computed again overwrites itself.
+
+Words that say how far everyone is: `progress`, a member's number of steps whose update it has finished (what all of
+them have finished is whole, whoever died since); `phases` and `meetings`, what it is doing and how often it has come
+to meet the others; `done`, which step a node's gradient is complete of; `results`, what the last steps came to.
 """
 
 from __future__ import annotations
@@ -17,6 +20,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+RESULTS = 256  # steps whose results are kept: more than are ever under way
 BLOCK = 32_768  # elements: the arrays of one update then fit a core's second-level cache
 ALIGNMENT = 64  # bytes: a cache line
 
@@ -144,7 +148,9 @@ class Arena:
         self.sums = take(layout.slots, "float64")
         self.divisors = take(layout.slots, "float64")
         self.squares = take(len(layout.blocks), "float64")
-        self.progress = take(layout.shards, "int64")
+        self.progress, self.phases, self.meetings = (take(layout.shards, "int64") for _ in range(3))
+        self.done = take(2 * layout.shards, "int64").reshape(layout.shards, 2)  # step and size of the node begun there
+        self.results = take(4 * RESULTS, "float64").reshape(RESULTS, 4)  # step, loss, divisor, norm
         self.reached = take(layout.slots * len(layout.parameters), "uint8").reshape(
             layout.slots, len(layout.parameters)
         )

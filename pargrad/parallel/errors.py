@@ -2,7 +2,7 @@
 
 PargradError
 ├── ResourcesError     3   asked for more than there is, or it was not there in time
-├── WorkerLostError    4   a worker died
+├── WorkerLostError    4   too many workers died in a row
 ├── NonFiniteError     1   a loss, or a gradient's norm, is nan or infinite
 └── CannotSendError    2   a model, loss or data set that other processes cannot be given
 """

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import io
 import mmap
+import operator
+import os
 import sys
 import sysconfig
+import zlib
 from collections.abc import Iterator
 from types import ModuleType
 from typing import Any, NamedTuple
@@ -20,6 +24,7 @@ from pargrad.parallel.errors import CannotSendError
 from pargrad.tensor import Tensor, restore
 
 LIMIT = 1_000_000  # bytes of a payload: arrays do not belong into it
+MARKED_BYTES = 64_000_000  # of an array that is known again by all its bytes
 
 
 def empty_tensor(kind: type[Tensor], shape: tuple[int, ...], dtype: str, requires_grad: bool) -> Tensor:
@@ -182,3 +187,39 @@ def follow_recipe(loads: Any, recipe: DataRecipe, descriptor: int | None) -> Dat
         return np.frombuffer(memory, one.dtype, count, one.offset).reshape(one.shape)
 
     return ArrayData(*map(array, recipe.arrays))
+
+
+# ----- known again -----
+
+
+class SharedData:
+    """A data set that workers were given: itself, a mark to know a change by, and how it is given to another one."""
+
+    def __init__(self, data: Data, mark: Any, recipe: DataRecipe, descriptor: int | None):
+        self.data, self.mark, self.recipe, self.descriptor = data, mark, recipe, descriptor
+
+    def is_of(self, data: Data, mark: Any) -> bool:
+        """Whether it is this data set, unchanged."""
+        if type(data) is not ArrayData or type(self.data) is not ArrayData:
+            return data is self.data and mark == self.mark
+        mine = self.data.arrays
+        return len(data.arrays) == len(mine) and all(map(operator.is_, data.arrays, mine)) and mark == self.mark
+
+    def descriptors(self) -> list[int]:
+        return [] if self.descriptor is None else [self.descriptor]
+
+    def close(self) -> None:
+        if self.descriptor is not None:
+            os.close(self.descriptor)
+
+
+def mark_of(cloudpickle: Any, data: Data) -> Any:
+    """By what it is seen that a data set was changed since it was shared.
+
+    The bytes of an object as it is sent; of arrays all bytes, or those of 4,096 rows where they have more than 64 MB.
+    """
+    if type(data) is not ArrayData:
+        return hashlib.sha256(make_recipe(cloudpickle, data)[0].pickled or b"").digest()
+    places = np.linspace(0, len(data) - 1, min(4096, len(data))).astype(np.int64)
+    rows = (array if array.nbytes <= MARKED_BYTES else array.take(places, axis=0) for array in data.arrays)
+    return [zlib.crc32(np.ascontiguousarray(array).data.cast("B")) for array in rows]

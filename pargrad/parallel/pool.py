@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -10,6 +11,9 @@ from pargrad.nn import Module
 from pargrad.parallel.arena import Arena, arena_size, private_memory
 from pargrad.parallel.shards import aligned_nodes, all_nodes, owned_shards
 from pargrad.parallel.step import Chunk, Replica, Step, StepResult, Work, norm_of, set_mode, totals
+
+IDLE, GRADIENT, REDUCE, UPDATE = range(4)
+PHASES = ("waiting", "computing gradients", "adding gradients up", "updating parameters")
 
 
 class Member:
@@ -29,34 +33,53 @@ class Member:
         self.has_penalty = number == 0 and replica.work.penalty is not None
 
     def step(
-        self, data: Data, step: Step, completed: int, clip_norm: float | None, meet: Callable[[], None]
-    ) -> StepResult:
+        self, data: Data, step: Step, completed: int, run: int, clip_norm: float | None, meet: Callable[[], None]
+    ) -> None:
         """The data-parallel step, as every member of every pool takes it after `completed` others.
 
         What the batch's sums and norms say is worked out by every member from the same numbers in the same order,
-        so all go on alike, and all stop alike where something is not finite.
+        so all go on alike, and all stop alike where something is not finite. A node whose gradient is complete, since
+        others began this step of this run before one of them was lost, is not computed again.
         """
         replica, arena = self.replica, self.replica.arena
         replica.select(completed % 2)
+        self.enter(GRADIENT)
         for node in self.nodes:
-            replica.gradient(data, step, node)
+            replica.gradient_once(data, step, node, run)
         if self.has_penalty:
             replica.penalty_gradient(step)
-        meet()  # every node is in its slot
+        self.meet(meet)  # every node is in its slot
 
+        self.enter(REDUCE)
         loss, divisor = totals(arena, step)
         norm, scale = None, 1.0
         if clip_norm is not None:
             replica.squares(self.every_node, self.blocks, divisor)
-            meet()  # every block's sum of squares is there
+            self.meet(meet)  # every block's sum of squares is there
             norm = norm_of(arena, step)
             scale = min(1.0, clip_norm / (norm + 1e-6))  # torch's clip_grad_norm_
 
+        self.enter(UPDATE)
         replica.update(step, self.every_node, self.runs, divisor, scale)
         replica.move_statistics(self.buffers)
+        arena.results[step.number % len(arena.results)] = step.number, loss, divisor, math.nan if norm is None else norm
         arena.progress[self.number] = completed + 1
-        meet()  # the other half is whole, and nobody reads a slot any more
-        return StepResult(step.number, step.epoch, loss, divisor, len(step.indices), norm)
+        self.meet(meet)  # the other half is whole, and nobody reads a slot any more
+        self.enter(IDLE)
+
+    def enter(self, phase: int) -> None:
+        self.replica.arena.phases[self.number] = phase
+
+    def meet(self, meet: Callable[[], None]) -> None:
+        self.replica.arena.meetings[self.number] += 1
+        meet()
+
+
+def result_of(arena: Arena, step: Step) -> StepResult:
+    """What a completed step came to."""
+    number, loss, divisor, norm = arena.results[step.number % len(arena.results)].tolist()
+    assert number == step.number, "results of steps that are this old are not kept"
+    return StepResult(step.number, step.epoch, loss, divisor, len(step.indices), None if math.isnan(norm) else norm)
 
 
 class Pool:
@@ -65,6 +88,7 @@ class Pool:
     arena: Arena
     replica: Replica  # this process's, whose model is the user's
     completed = 0  # steps since it was opened; the half of that parity is the current one
+    runs = 0  # calls of `run`
 
     def open(self, work: Work) -> None:
         """Makes the arena, and whatever computes on it."""
@@ -110,11 +134,12 @@ class SerialPool(Pool):
 
     def run(self, data: Data, steps: Iterable[Step], clip_norm: float | None = None) -> Iterator[StepResult]:
         set_mode(self.replica.work.model, True)
+        self.runs += 1
         for step in steps:
-            result = self.member.step(data, step, self.completed, clip_norm, lambda: None)
+            self.member.step(data, step, self.completed, self.runs, clip_norm, lambda: None)
             self.completed += 1
             self.replica.select(self.completed % 2)
-            yield result
+            yield result_of(self.arena, step)
 
     def evaluate(self, data: Data, chunks: list[Chunk]) -> Iterator[tuple[int, Any]]:
         before = [(module, module.training) for module in Module.modules(self.replica.work.model)]

@@ -135,6 +135,16 @@ class Replica:
 
     # ----- gradient -----
 
+    def gradient_once(self, data: Data, step: Step, node: Node, run: int) -> None:
+        """The node's gradient, unless it is complete already."""
+        start, size = node
+        done, mark = self.arena.done, ((run << 32) + step.number, size)
+        if (done[start] == mark).all():
+            return
+        done[start : start + size] = 0  # the slots of nodes within this one are overwritten
+        self.gradient(data, step, node)
+        done[start] = mark
+
     def gradient(self, data: Data, step: Step, node: Node) -> None:
         """The node's gradient into slot `start`, its shards' sums and divisors into theirs."""
         start, size = node
@@ -219,8 +229,8 @@ class Replica:
             shown = ", ".join(map(str, indices[:8])) + (", ..." if len(indices) > 8 else "")
             error.add_note(
                 f"in step {step.number} (epoch {step.epoch}), shard {shard} of {self.layout.shards}, "
-                f"examples {part.start} to {part.stop - 1} of the batch of {len(step.indices)}: indices [{shown}] of the "
-                "data"
+                f"examples {part.start} to {part.stop - 1} of the batch of {len(step.indices)}: indices [{shown}] "
+                "of the data"
             )
             raise
         arena.sums[shard], arena.divisors[shard] = total.array, divisor_at(part.start, divisor)

@@ -7,7 +7,7 @@ import secrets
 import sys
 import time
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -33,7 +33,6 @@ NOT_YET: dict[str, Any] = {
     "callbacks": (),
     "run_dir": None,
     "resume": "auto",
-    "max_failures": 3,
 }
 
 
@@ -55,8 +54,12 @@ class Trainer:
     seed: of the epochs' orders (torch's randperm seeded seed + epoch) and of what is drawn inside the shards.
     start_timeout: seconds that the workers may take to start. progress: "auto", "bar", "lines" or "off".
 
-    A worker that dies ends the run with WorkerLostError; the model then has the parameters of the last completed
-    step. Between opening and `close` the model's parameters are read-only memory that the workers share.
+    num_workers=(least, most): goes on with fewer than `most`, down to `least`, and takes in more as they come.
+
+    A worker that dies is replaced, and the others take over its shards meanwhile, with the same bits. After more than
+    max_failures failures in a row without a completed step the run ends with WorkerLostError; the model then has the
+    parameters of the last completed step. Between opening and `close` the model's parameters are read-only memory
+    that the workers share.
     """
 
     def __init__(
@@ -67,7 +70,7 @@ class Trainer:
         *,
         batch_size: int,
         shards: int = 8,
-        num_workers: int | str = "auto",
+        num_workers: int | str | tuple[int, int] = "auto",
         address: str = "local",
         scheduler: Any = None,
         schedule_per: str = "epoch",
@@ -114,10 +117,14 @@ class Trainer:
         self.objective = Objective(loss, loss_is, step)
         self.penalty = penalty
         self.address = address
+        if not isinstance(max_failures, int) or max_failures < 0:
+            raise ValueError(f"expected max_failures of at least 0, got {max_failures!r}")
+        self.max_failures = max_failures
         # Scoring alone cuts no batch, so nothing bounds its workers but the cores.
-        self.num_workers = choose_workers(
+        self.workers = bounds_of_workers(
             num_workers, self.shards if optimizer is not None else None, address, self.progress
         )
+        self.num_workers = self.workers.most
         self.history: list[dict[str, Any]] = []
         self.steps = 0  # completed
         self.epoch = 0  # the one that the next step belongs to
@@ -267,7 +274,7 @@ class Trainer:
         parameters, buffers = list(Module.parameters(self.model)), list(Module.buffers(self.model))
         states, steps = self.first_states(layout), self.first_steps()
         own = [(tensor, tensor.array) for tensor in (*parameters, *buffers)]
-        pool = make_pool(self.num_workers, self.address, self.start_timeout)
+        pool = make_pool(self.workers, self.address, self.start_timeout, self.max_failures)
         try:
             pool.open(work)
             arrays = [array for _, array in own]
@@ -328,10 +335,10 @@ class Trainer:
                 }
 
 
-def make_pool(num_workers: int, address: str, start_timeout: float) -> Pool:
-    if num_workers == 0:
+def make_pool(workers: Workers, address: str, start_timeout: float, max_failures: int) -> Pool:
+    if workers.most == 0:
         return SerialPool()
-    return ray_pool(address).RayPool(num_workers, address, start_timeout)
+    return ray_pool(address).RayPool(workers, address, start_timeout, max_failures)
 
 
 def ray_pool(address: str) -> Any:
@@ -345,6 +352,28 @@ def ray_pool(address: str) -> Any:
     from pargrad.parallel import ray_pool
 
     return ray_pool
+
+
+class Workers(NamedTuple):
+    """How many workers there must be to begin, how many to go on, and how many there should be."""
+
+    first: int
+    least: int
+    most: int
+
+
+def bounds_of_workers(
+    num_workers: int | str | tuple[int, int], shards: int | None, address: str, progress: str
+) -> Workers:
+    """A single number is what there should be, and must be to begin; a pair (least, most) begins with the least."""
+    if not isinstance(num_workers, tuple):
+        most = choose_workers(num_workers, shards, address, progress)
+        return Workers(most, min(most, 1), most)
+    whole = len(num_workers) == 2 and all(isinstance(n, int) and not isinstance(n, bool) for n in num_workers)
+    if not whole or not 1 <= num_workers[0] <= num_workers[1]:
+        raise ValueError(f"expected num_workers=(least, most) with 1 <= least <= most, got {num_workers!r}")
+    least, most = num_workers
+    return Workers(least, least, choose_workers(most, shards, address, progress))
 
 
 def choose_workers(num_workers: int | str, shards: int | None, address: str, progress: str) -> int:

@@ -15,7 +15,7 @@ from pargrad.parallel.arena import Arena, mapped
 from pargrad.parallel.meeting import CalledOff, Meeting
 from pargrad.parallel.payload import follow_recipe
 from pargrad.parallel.pool import Member
-from pargrad.parallel.step import Replica, Step, StepResult, set_mode
+from pargrad.parallel.step import Replica, Step, set_mode
 
 
 class Failure:
@@ -58,7 +58,7 @@ class Worker:
         self.worker = worker
         self.data: dict[int, Any] = {}
         self.meeting = Meeting([])
-        self.failed_run = -1
+        self.failed_attempt = -1
 
     def work(self) -> None:
         while True:
@@ -75,19 +75,19 @@ class Worker:
 
     # ----- what the driver asks for; what is returned is the reply -----
 
-    def open(self, payload: bytes, size: int, workers: int) -> None:
+    def open(self, payload: bytes, size: int) -> None:
         descriptor = self.peer.receive_descriptor()
         work = pickle.loads(payload)
         self.replica = Replica(work, Arena(work.layout, mapped(descriptor, size)))
-        self.member = Member(self.replica, self.worker, workers)
         os.close(descriptor)
 
-    def meet(self, rounds: int) -> None:
-        """New pipes to the other members."""
+    def join(self, number: int, members: int, rounds: int) -> None:
+        """A place among the members, and new pipes to them."""
         self.meeting.close()
         self.meeting = Meeting(
             [(self.peer.receive_descriptor(), self.peer.receive_descriptor()) for _ in range(rounds)]
         )
+        self.member = Member(self.replica, number, members)
 
     def take(self, number: int, recipe: Any, has_memory: bool) -> None:
         descriptor = self.peer.receive_descriptor() if has_memory else None
@@ -99,22 +99,20 @@ class Worker:
         del self.data[number]
 
     def steps(
-        self, run: int, number: int, steps: list[Step], completed: int, clip_norm: float | None
-    ) -> list[StepResult] | None:
-        """Takes these steps with the other members; one of them gives the results, which all of them have."""
-        if run == self.failed_run:
-            return None  # sent before the driver knew
+        self, attempt: int, run: int, number: int, steps: list[Step], completed: int, clip_norm: float | None
+    ) -> None:
+        """Takes these steps with the other members; what they come to is in the arena."""
+        if attempt == self.failed_attempt:
+            return  # sent before the driver knew
         set_mode(self.replica.work.model, True)
         data = self.data[number]
         try:
-            results = [
-                self.member.step(data, step, completed + i, clip_norm, self.meeting) for i, step in enumerate(steps)
-            ]
+            for i, step in enumerate(steps):
+                self.member.step(data, step, completed + i, run, clip_norm, self.meeting)
         except BaseException:
-            self.failed_run = run
+            self.failed_attempt = attempt
             self.meeting.call_off()
             raise
-        return results if self.worker == 0 else None
 
     def evaluate(self, number: int, completed: int, chunk: Any) -> Any:
         self.replica.select(completed % 2)
