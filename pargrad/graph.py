@@ -40,6 +40,7 @@ class Node:
         "__dict__", "__weakref__", "conjugate", "edges", "hooks", "inputs", "joint", "order", "outputs", "rule", "saved"
     )  # fmt: skip
     settings: dict[str, Any] | None = None
+    versions: tuple = ()  # of `inputs`, when they were kept
     trace: Any = None
 
     def __init__(self, rule: Any, edges: list):
@@ -354,7 +355,7 @@ def overwritten(node: Node, cell: list, version: int, argument: int) -> RuntimeE
     )
 
 
-def check_nan(node: Node, nodes: set[Node], gradient: Any) -> None:
+def check_nan(node: Node, nodes: list[Node], gradient: Any) -> None:
     """Raises where a vjp gave nan, naming the forward operator whose value was the first one with nan, if any was."""
     array = gradient if isinstance(gradient, np.ndarray) else gradient.array
     if not np.isnan(array).any():

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from pargrad.graph import Node, run_backward
+from pargrad.graph import Node, overwritten, run_backward
 from pargrad.promotion import coerce
 from pargrad.rules.shapes import reshape
 from pargrad.tensor import Tensor, apply
@@ -21,6 +21,9 @@ from pargrad.tensor import Tensor, apply
 
 def on_tensors(node: Node) -> tuple[list, Callable | None]:
     """The node's edges and joint vjp over Tensors."""
+    for i, (x, version) in enumerate(zip(node.inputs or (), node.versions)):
+        if isinstance(x, Tensor) and x._version != version:
+            raise overwritten(node, x.cell, version, i)
     edges: list = node.edges  # type: ignore[assignment]
     if node.rule.plain is not None:
         return through_plain(node)

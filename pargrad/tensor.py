@@ -497,9 +497,9 @@ def remember(node: Node, inputs: tuple, outputs: Any, values: tuple, settings: d
     """Notes what the vjps keep and in which version, so that backward can tell when one was overwritten."""
     rule, saved = node.rule, []
     if rule.plain is not None:
-        node.inputs, node.settings = inputs, settings
-    for edge in [[node.joint]] if rule.joint else node.edges:  # type: ignore[list-item, union-attr]
-        vjp = edge[0]
+        keep_inputs(node, inputs, settings)
+    for edge in [[node.joint]] if rule.joint else node.edges or ():
+        vjp: Any = edge[0]
         keeps = rule.saved[vjp.__code__]
         if keeps is None:
             continue
@@ -519,8 +519,13 @@ def remember(node: Node, inputs: tuple, outputs: Any, values: tuple, settings: d
             else:
                 if isinstance(kept, np.ndarray | np.generic) and kept.dtype.kind in "fc":
                     # Made of the inputs on the way to the value: for second derivatives it is made again.
-                    node.inputs, node.settings = inputs, settings
+                    keep_inputs(node, inputs, settings)
     node.saved = saved
+
+
+def keep_inputs(node: Node, inputs: tuple, settings: dict[str, Any]) -> None:
+    node.inputs, node.settings = inputs, settings
+    node.versions = tuple(x._version if isinstance(x, Tensor) else 0 for x in inputs)
 
 
 class Trace(NamedTuple):
