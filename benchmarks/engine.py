@@ -1,7 +1,7 @@
 """What the engine costs beside torch, HIPS autograd and MyGrad, one thread each: seconds, and the peak of memory.
 
     pip install ".[test,bench]"
-    python -m benchmarks.engine --save before             # two minutes; prints one table
+    python -m benchmarks.engine --save before             # a minute; prints one table
     python -m benchmarks.engine --only 'chain,mlp*'       # some rows
     python -m benchmarks.compare before after             # one table of two runs
 

@@ -3,6 +3,8 @@
 `import pargrad` loads numpy and nothing heavier; `pargrad.parallel` is imported where training starts.
 """
 
+from math import e, inf, nan, pi
+
 import numpy as _numpy
 
 from pargrad import (
@@ -28,6 +30,7 @@ from pargrad import (
 from pargrad.creation import *  # noqa: F403
 from pargrad.device import *  # noqa: F403
 from pargrad.device import __all__ as _DEVICE
+from pargrad.func import vmap
 from pargrad.lowrank import pca_lowrank, svd_lowrank
 from pargrad.modes import (
     enable_grad,
@@ -82,7 +85,12 @@ __all__ = [
     "default_generator",
     "enable_grad",
     "fft",
+    "e",
     "func",
+    "inf",
+    "nan",
+    "pi",
+    "vmap",
     "inference_mode",
     "is_grad_enabled",
     "is_inference_mode_enabled",

@@ -135,8 +135,10 @@ def clamp(input: Tensor, min: Any = None, max: Any = None) -> Tensor:
         if input.dtype.kind in "biu" and (isinstance(low, float) or isinstance(high, float)):
             input = to(input, CATEGORY_DEFAULT[2])
         return apply(RULES["clamp"], input, min=low, max=high)
-    bounds = [x.array if isinstance(x, Tensor) else x for x in (input, low, high) if x is not None]
-    out = input = to(input, result_dtype(bounds))
+    dtype = result_dtype([x.array if isinstance(x, Tensor) else x for x in (input, low, high) if x is not None])
+    low, high = (Tensor(x) if isinstance(x, np.ndarray) else x for x in (low, high))
+    input, low, high = (to(x, dtype) if isinstance(x, Tensor) else x for x in (input, low, high))
+    out = input
     if low is not None:
         given = low
         if high is not None and isinstance(low, Tensor):  # equal bounds have no gradient from below
@@ -416,6 +418,16 @@ METHODS: dict[str, Any] = {
 
 for name, method in METHODS.items():
     setattr(Tensor, name, method)
+
+# Those of the methods that work in place which torch has as functions, too.
+IN_PLACE_FUNCTIONS = """
+    abs acos acosh addmv arccos arccosh arcsin arcsinh arctan arctanh asin asinh atan atanh ceil clamp clamp_max
+    clamp_min clip conj_physical cos cosh deg2rad detach erf erfc exp exp2 expm1 fill fix floor frac i0 index_put ldexp
+    log log10 log1p log2 logit nan_to_num neg negative rad2deg reciprocal relu resize_as round rsqrt sigmoid sin sinc
+    sinh sqrt square tan tanh trunc xlogy zero
+""".split()
+PUBLIC.update({f"{name}_": METHODS[f"{name}_"] for name in IN_PLACE_FUNCTIONS})
+globals().update({f"{name}_": METHODS[f"{name}_"] for name in IN_PLACE_FUNCTIONS})
 
 
 # ----- numpy's own functions on Tensors -----

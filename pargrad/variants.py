@@ -116,6 +116,8 @@ def unfolded(input: Tensor, dimension: int, size: int, step: int) -> Tensor:
 def sum_to_size(self: Tensor, *size: Any) -> Tensor:
     """The sum over the dimensions that broadcasting from this shape would have repeated."""
     shape = compositions.listed(size)
+    if not shape:
+        return call("sum", self)
     new = self.ndim - len(shape)
     if new < 0 or any(n not in (1, old) for n, old in zip(shape, self.shape[new:])):
         raise RuntimeError(f"sum_to_size: shape {tuple(shape)} does not broadcast to {self.shape}")

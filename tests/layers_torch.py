@@ -218,6 +218,8 @@ POOLINGS = [
         for dims in (1, 2, 3)
         for arguments, named in [((2, 3), {}), ((4, 2, 3), {"ceil_mode": True})]
     ),
+    row("LPPool1d", 2, 2, on=[Leaf(np.array([[[0.0, 0.0, 0.0, 3.0, 1.0, 2.0]]]))]),
+    row("LPPool1d", 3, 2, on=[Leaf(np.array([[[1.0, -1.0, 0.0, 0.0, 1.0, 2.0]]]))]),
     *(
         row(f"MaxUnpool{dims}d", *arguments, on=[(2, 3, *[2] * dims), indices])
         for dims in (1, 2, 3)

@@ -74,12 +74,12 @@ def distinct(x):
 
 def torch_is_at_odds(name, x, named):
     """Where torch contradicts itself: dim=() is all dimensions, but not in these derivatives, and the derivative of a
-    variance of fewer elements than the correction depends on whether dim was said."""
+    variance of no more elements than the correction depends on whether dim was said."""
     dim = named.get("dim")
     if "correction" in named:
         axes = np.atleast_1d(range(len(x.shape)) if dim is None else dim).astype(int)
         count = np.prod([x.shape[axis] for axis in axes if -len(x.shape) <= axis < len(x.shape)])
-        return dim == () or count < named["correction"] + x.dtype.startswith("complex")
+        return dim == () or count <= named["correction"]
     return name == "logsumexp" and dim == ()
 
 

@@ -22,6 +22,18 @@ def test_a_shared_gradient_is_not_added_to_in_place():
         assert y.grad.tolist() in ([1.0, 1.0], [1 + 1, 1 + 2])
 
 
+def test_a_fused_rules_overwritten_input_is_noticed_in_a_second_derivative():
+    w, t = leaf([X, X]), pg.tensor([0, 1])
+    x = w * 2
+    y = pg.nn.functional.cross_entropy(x, t)
+    with pg.no_grad():
+        x.mul_(3)
+    with pytest.raises(RuntimeError, match="softmax_cross_entropy saved its argument 0"):
+        pg.autograd.grad(y, w, create_graph=True)
+    (gradient,) = pg.autograd.grad(y, w)  # the first derivative keeps what it needs of its own
+    assert gradient.shape == w.shape
+
+
 def test_exact_values_in_graphs_with_shared_nodes():
     x = leaf(3.0)
     y = x * x

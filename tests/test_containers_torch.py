@@ -75,7 +75,8 @@ PROGRAMS = {
     "ModuleList from a generator": lambda lib: [lib.nn.ModuleList(lib.nn.Linear(2, i) for i in range(1, 3))],
     "ModuleDict": lambda lib: changed(
         lib.nn.ModuleDict({"a": act(lib), "b": lib.nn.Linear(2, 2)}),
-        lambda m: m.update({"c": act(lib), "a": named(lib)}), lambda m: m.update([("d", act(lib))]), lambda m: m.pop("a"), lambda m: m.__setitem__("b", act(lib)),
+        lambda m: m.update({"c": act(lib), "a": named(lib)}), lambda m: m.update([("d", act(lib))]),
+        lambda m: m.pop("a"), lambda m: m.__setitem__("b", act(lib)),
         lambda m: m.__delitem__("b"), lambda m: m.clear(),
     ),
     "ModuleDict, parts of it": lambda lib: [

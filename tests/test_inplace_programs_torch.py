@@ -175,7 +175,7 @@ class Run:
         x, y = self.operands(first, second)
         try:
             made = self.steps[name](self.library, x, y, number)
-        except (RuntimeError, IndexError, TypeError, ValueError) as error:
+        except (RuntimeError, IndexError, TypeError, ValueError, ZeroDivisionError) as error:
             return f"{type(error).__name__}: {error}"
         if made is not None:
             self.pool.append(made)
@@ -203,17 +203,17 @@ def arrays_for(seed):
     return [np.asarray(generator.uniform(-1, 1, shape)) for shape in SHAPES]
 
 
-def value_of(arrays, steps):
-    run = Run(pg, arrays)
+def value_of(arrays, steps, kind=Run):
+    run = kind(pg, arrays)
     for step in steps:
         run.step(*step)
     return run.total().item()
 
 
-def assert_agrees_with_differences(gradients, arrays, steps):
+def assert_agrees_with_differences(gradients, arrays, steps, kind=Run):
     directions = [np.asarray(np.random.default_rng(i).uniform(-1, 1, x.shape)) for i, x in enumerate(arrays)]
     ahead, behind = (
-        value_of([x + distance * v for x, v in zip(arrays, directions)], steps) for distance in (STEP, -STEP)
+        value_of([x + distance * v for x, v in zip(arrays, directions)], steps, kind) for distance in (STEP, -STEP)
     )
     numeric = (ahead - behind) / (2 * STEP)
     exact = sum(np.sum(g * v) for g, v in zip(gradients, directions))

@@ -155,6 +155,74 @@ def test_every_layer_of_torch_has_a_row_or_is_named():
     assert others - NOT_HERE <= set(nn.__all__)
 
 
+WRONG = {
+    "groups and channels in": lambda lib: lib.nn.Conv2d(3, 4, 3, groups=2),
+    "groups and channels out": lambda lib: lib.nn.ConvTranspose1d(4, 3, 3, groups=2),
+    "no groups": lambda lib: lib.nn.Conv1d(4, 4, 3, groups=0),
+    "a padding's name": lambda lib: lib.nn.Conv1d(4, 4, 3, padding="full"),
+    "same padding with a stride": lambda lib: lib.nn.Conv1d(4, 4, 3, 2, padding="same"),
+    "a padding mode": lambda lib: lib.nn.Conv1d(4, 4, 3, padding_mode="mirror"),
+    "a padding mode of a transposed one": lambda lib: lib.nn.ConvTranspose1d(4, 4, 3, padding_mode="circular"),
+    "an output size": lambda lib: lib.nn.ConvTranspose1d(1, 1, 3, 2)(lib.ones(1, 1, 4), output_size=[12]),
+    "channels": lambda lib: lib.nn.Conv1d(4, 4, 3)(lib.ones(1, 3, 8)),
+    "groups of channels": lambda lib: lib.nn.GroupNorm(3, 4),
+    "no dropout": lambda lib: lib.nn.Dropout(1.5),
+    "dimensions of a batch": lambda lib: lib.nn.BatchNorm2d(3)(lib.ones(2, 3)),
+    "one value a channel": lambda lib: lib.nn.BatchNorm1d(3)(lib.ones(1, 3)),
+    "dimensions of an instance": lambda lib: lib.nn.InstanceNorm1d(3)(lib.ones(2, 3, 4, 5)),
+    "channels of an instance": lambda lib: lib.nn.InstanceNorm1d(4, affine=True)(lib.ones(2, 3, 4)),
+    "a normalized shape": lambda lib: lib.nn.LayerNorm(4)(lib.ones(2, 3)),
+    "a table's size": lambda lib: lib.nn.Embedding(3, 2)(lib.tensor([3])),
+    "neither size nor ratio": lambda lib: lib.nn.FractionalMaxPool2d(2),
+    "both size and ratio": lambda lib: lib.nn.FractionalMaxPool2d(2, 3, 0.5),
+    "a ratio above 1": lambda lib: lib.nn.FractionalMaxPool2d(2, output_ratio=1.5),
+    "cutoffs": lambda lib: lib.nn.AdaptiveLogSoftmaxWithLoss(4, 6, [3, 2]),
+    "no cutoffs": lambda lib: lib.nn.AdaptiveLogSoftmaxWithLoss(4, 6, []),
+    "targets": lambda lib: lib.nn.AdaptiveLogSoftmaxWithLoss(4, 6, [2])(lib.ones(2, 4), lib.tensor([0, 6])),
+    "shapes of targets": lambda lib: lib.nn.AdaptiveLogSoftmaxWithLoss(4, 6, [2])(lib.ones(2, 4), lib.tensor(0)),
+    "class weights": lambda lib: lib.nn.LinearCrossEntropyLoss(2, 3, weight=lib.ones(2)),
+    "a bilinear form of nothing": lambda lib: lib.nn.Bilinear(0, 1, 1),
+}
+
+
+@pytest.mark.parametrize("mistake", WRONG)
+def test_mistakes_are_refused_with_torchs_kind_of_error(mistake):
+    with pytest.raises(Exception) as theirs:  # noqa: PT011
+        WRONG[mistake](torch)
+    with pytest.raises(theirs.type):
+        WRONG[mistake](pg)
+
+
+REFUSED_HERE = {
+    "sparse gradients": (lambda: nn.Embedding(3, 2, sparse=True), RuntimeError, "sparse=False"),
+    "sparse gradients of bags": (lambda: nn.EmbeddingBag(3, 2, sparse=True), RuntimeError, "sparse=False"),
+    "softmax without a dim": (lambda: nn.Softmax()(pg.ones(2, 2)), TypeError, "write dim=-1"),
+    "a table of another shape": (lambda: nn.Embedding(3, 2, _weight=pg.ones(2, 3)), ValueError, r"\(3, 2\).*\(2, 3\)"),
+    "a table that is none": (lambda: nn.Embedding.from_pretrained(pg.ones(2)), ValueError, "rows, columns"),
+    "a padding index": (lambda: nn.Embedding(3, 2, padding_idx=3), ValueError, "one of 3 rows"),
+    "padding for other dimensions": (lambda: nn.ZeroPad2d((1, 2)), ValueError, "expected one number, or 4"),
+    "sizes for other dimensions": (lambda: nn.Conv2d(1, 1, (1, 2, 3)), RuntimeError, "as 2 integers"),
+    "softmax of vectors": (lambda: nn.Softmax2d()(pg.ones(2)), ValueError, r"\(C, H, W\)"),
+    "bounds": (lambda: nn.Hardtanh(1.0, -1.0), ValueError, "min_val below max_val"),
+    "names of dimensions": (lambda: nn.Unflatten("C", (2, 2)), TypeError, "dim as an integer"),
+}
+
+
+@pytest.mark.parametrize("mistake", REFUSED_HERE)
+def test_what_is_not_here_is_told(mistake):
+    make, error, told = REFUSED_HERE[mistake]
+    with pytest.raises(error, match=told):
+        make()
+
+
+def test_probabilities_and_predictions_of_an_adaptive_softmax():
+    row = next(row for row in ROWS if row.name == "AdaptiveLogSoftmaxWithLoss")
+    ours, theirs = same_state(row)
+    x = np.random.default_rng(2).normal(size=(20, 6)) * 5
+    assert_near([array_of(ours.log_prob(pg.tensor(x)))], [array_of(theirs.log_prob(torch.tensor(x)))], 1e-9)
+    assert ours.predict(pg.tensor(x)).tolist() == theirs.predict(torch.tensor(x)).tolist()
+
+
 # ----- running statistics -----
 
 

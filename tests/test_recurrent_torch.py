@@ -6,7 +6,7 @@ import torch
 
 import pargrad as pg
 from tests import twins_torch
-from tests.twins_torch import assert_agree, build, check, doubled, outcome
+from tests.twins_torch import arguments, assert_agree, build, check, doubled, outcome
 
 torch.set_num_threads(1)  # tiny arrays: threads that wait for each other take ten times as long
 
@@ -133,6 +133,13 @@ def test_a_cell_is_torchs(name, which, settings, rows):
         arrays["c_0"] = uniform(*rows, 5, seed=2)
     check(name, (3, 5), {**which, **settings}, arrays, call)
     check(name, (3, 5), {**which, **settings}, {**arrays, "h_0": None, "c_0": None}, call)
+
+
+@pytest.mark.parametrize("name", ["RNNBase", "RNNCell", "GRUCell", "LSTMCell"])
+def test_arguments_are_torchs(name):
+    assert arguments(pg, name, "__init__") == arguments(torch, name, "__init__")
+    if name != "RNNBase":
+        assert arguments(pg, name, "forward") == arguments(torch, name, "forward")
 
 
 @pytest.mark.parametrize("name", ["RNN", "GRU", "LSTM"])

@@ -3,7 +3,6 @@
 import copy
 import json
 import math
-import warnings
 
 import numpy as np
 import pytest
@@ -13,7 +12,8 @@ import pargrad as pg
 
 STEPS = 60
 RATES = [0.1, 0.03, 1.0]  # of three groups
-warnings.filterwarnings("ignore", message=".*(lr_scheduler.step|epoch parameter)", category=UserWarning)
+# torch's, which would see the optimizer step between, and has step(epoch) called deprecated.
+pytestmark = pytest.mark.filterwarnings("ignore:.*(lr_scheduler.step|epoch parameter)")
 
 
 class Warmup:
@@ -53,7 +53,9 @@ def nested(library, optimizer):
 
 def made(name, *arguments, **named):
     """A way to make a schedule in either library."""
-    return lambda library, optimizer: getattr(library.optim.lr_scheduler, name)(optimizer, *arguments, **named)
+    return lambda library, optimizer, **more: getattr(library.optim.lr_scheduler, name)(
+        optimizer, *arguments, **named, **more
+    )
 
 
 SCHEDULES = {
@@ -133,7 +135,7 @@ def test_sixty_steps(name, kind):
         followed(SCHEDULES[name](library, each), each) for library in (pg, torch) for each in [optimizer(library, kind)]
     )
     assert_same(ours, theirs)
-    assert len(np.unique(ours[:, 0, 0])) > 1  # it has moved
+    assert (ours[:, 0, 0] != RATES[0]).any()  # it has moved
 
 
 def test_every_schedule_is_compared():
@@ -209,26 +211,10 @@ def test_a_schedule_goes_on_from_a_last_epoch(name):
         each = optimizer(library)
         followed(SCHEDULES[name](library, each), each, 12)
         with pytest.raises(KeyError, match="initial_lr"):
-            SCHEDULES["StepLR"](library, optimizer(library)).__class__(optimizer(library), 3, last_epoch=4)
-        make = {"SGD": SCHEDULES[name]}["SGD"]
-        schedule = resumed(make, library, each, 12)
+            SCHEDULES[name](library, optimizer(library), last_epoch=12)
+        schedule = SCHEDULES[name](library, each, last_epoch=12)
         seen.append(followed(schedule, each, 20))
     assert_same(*seen)
-
-
-def resumed(make, library, optimizer, last_epoch):
-    """What `make` makes, with last_epoch among its arguments."""
-
-    class WithEpoch:
-        def __getattr__(self, name):
-            kind = getattr(library.optim.lr_scheduler, name)
-            return lambda *arguments, **named: kind(*arguments, **named, last_epoch=last_epoch)
-
-    class Library:
-        class optim:  # noqa: N801
-            lr_scheduler = WithEpoch()
-
-    return make(Library, optimizer)
 
 
 METRICS = [
@@ -291,11 +277,16 @@ def test_a_state_dict_without_functions_is_plain():
             json.dumps(make(pg, each).state_dict())
 
 
+def taken(schedule, steps):
+    for _ in range(steps):
+        schedule.step()
+
+
 SGD = optimizer(pg)
 schedules = pg.optim.lr_scheduler
 REFUSED = {
     "no optimizer": (lambda: schedules.StepLR([0.1], 3), TypeError, "expected an optimizer, got list"),
-    "two functions of three groups": (lambda: schedules.LambdaLR(SGD, [abs, abs]), ValueError, "3 parameter groups, got 2"),
+    "two functions": (lambda: schedules.LambdaLR(SGD, [abs, abs]), ValueError, "3 parameter groups, got 2"),
     "no function": (lambda: schedules.LambdaLR(SGD, 0.1), TypeError, "expected functions, got float"),
     "factor": (lambda: schedules.ConstantLR(SGD, 1.5), ValueError, r"factor in \[0, 1\], got 1\.5"),
     "start_factor": (lambda: schedules.LinearLR(SGD, 0.0), ValueError, r"start_factor in \(0, 1\], got 0\.0"),
@@ -307,13 +298,13 @@ REFUSED = {
     "mode": (lambda: schedules.CyclicLR(SGD, 0.1, 1.0, mode="square"), ValueError, "got 'square'"),
     "no total": (lambda: schedules.OneCycleLR(SGD, 0.1, epochs=3), ValueError, "total_steps, or epochs and"),
     "total": (lambda: schedules.OneCycleLR(SGD, 0.1, 0), ValueError, "at least one step, got 0"),
-    "pct_start": (lambda: schedules.OneCycleLR(SGD, 0.1, 9, pct_start=2.0), ValueError, r"pct_start in \[0, 1\], got 2"),
+    "pct_start": (lambda: schedules.OneCycleLR(SGD, 0.1, 9, pct_start=2.0), ValueError, r"in \[0, 1\], got 2"),
     "strategy": (lambda: schedules.OneCycleLR(SGD, 0.1, 9, anneal_strategy="x"), ValueError, "'linear', got 'x'"),
     "no momentum": (
         lambda: schedules.OneCycleLR(optimizer(pg, "Adagrad"), 0.1, 9), ValueError, "Adagrad has no momentum",
     ),
     "after the end": (
-        lambda: followed(schedules.OneCycleLR(optimizer(pg), 0.1, 9), optimizer(pg), 11), ValueError, "step 10 is after",
+        lambda: taken(schedules.OneCycleLR(optimizer(pg), 0.1, 9), 11), ValueError, "step 10 is after the last of 9",
     ),
     "milestones": (
         lambda: schedules.SequentialLR(SGD, [schedules.StepLR(SGD, 3)], [4]), ValueError, "expected 0 milestones",
@@ -371,7 +362,8 @@ def test_a_schedule_of_ones_own():
 
 def model_of(library):
     library.manual_seed(0)
-    return library.nn.Sequential(library.nn.Linear(3, 4), library.nn.BatchNorm1d(4), library.nn.Linear(4, 2))
+    layers = library.nn.Linear(3, 4), library.nn.BatchNorm1d(4), library.nn.Linear(4, 2)
+    return library.nn.Sequential(*layers).double()
 
 
 AVERAGES = {
@@ -393,8 +385,8 @@ def test_averaged_model(name):
     for library in (pg, torch):
         model = model_of(library)
         average = library.optim.swa_utils.AveragedModel(model, **AVERAGES[name](library.optim.swa_utils))
-        sgd = library.optim.SGD(model.parameters(), lr=0.1)
-        x = np.random.default_rng(0).normal(size=(8, 3)).astype(np.float32)
+        sgd = library.optim.SGD(model.parameters(), lr=0.01)
+        x = np.random.default_rng(0).normal(size=(8, 3))
         for step in range(6):
             sgd.zero_grad()
             (model(library.tensor(x * (1 + step))) ** 2).sum().backward()
@@ -406,9 +398,10 @@ def test_averaged_model(name):
         outputs.append(average(library.tensor(x)).detach().numpy())
         models.append((model, average))
     assert list(states[0]) == list(states[1])
+    rounding = 1e-7 if name == "mean, as a function" else 1e-9  # torch's weight is then a float32
     for key in states[0]:
-        np.testing.assert_allclose(states[0][key], states[1][key], rtol=2e-5, atol=1e-6)
-    np.testing.assert_allclose(outputs[0], outputs[1], rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(states[0][key], states[1][key], rtol=rounding, atol=rounding / 10)
+    np.testing.assert_allclose(outputs[0], outputs[1], rtol=rounding, atol=rounding / 10)
     model, average = models[0]
     assert average.n_averaged.item() == 6
     assert average.module[1].momentum == 0.1

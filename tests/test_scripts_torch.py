@@ -25,6 +25,7 @@ def results(source, path):
     return namespace["main"](str(path))
 
 
+@pytest.mark.filterwarnings("ignore::UserWarning")  # torch has things to say about some of these habits
 @pytest.mark.parametrize("name", sorted(path.stem for path in SCRIPTS.glob("*.py")))
 def test_a_script_ends_where_torch_ends(name, tmp_path, capsys):
     source = (SCRIPTS / f"{name}.py").read_text()

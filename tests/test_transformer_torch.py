@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import pargrad as pg
-from tests.twins_torch import assert_agree, build, check, doubled, outcome
+from tests.twins_torch import arguments, assert_agree, build, check, doubled, outcome
 
 torch.set_num_threads(1)  # tiny arrays: threads that wait for each other take ten times as long
 
@@ -114,6 +114,12 @@ def test_attention_by_position_and_its_attributes():
     mine, theirs = build("MultiheadAttention", 8, 2, 0.5, False, True, True, 3, 4, True)
     for name in ("embed_dim", "kdim", "vdim", "num_heads", "dropout", "batch_first", "head_dim", "add_zero_attn"):
         assert getattr(mine, name) == getattr(theirs, name)
+
+
+@pytest.mark.parametrize("method", ["__init__", "forward"])
+@pytest.mark.parametrize("name", ["MultiheadAttention", *(name for name in dir(torch.nn) if "Transformer" in name)])
+def test_arguments_are_torchs(name, method):
+    assert arguments(pg, name, method) == arguments(torch, name, method)
 
 
 def test_wrong_attention_is_said():

@@ -64,7 +64,6 @@ WHOLE = ("int64", "bool")
 COMPLEX = ("complex64", "complex128")
 FLOATS = ("float32", "float64")
 TIES = "which of several equal elements is found is torch's chance"
-TRIANGLE = "of a matrix that is not Hermitian, the gradient goes to the triangle that is read"
 PHASES = "torch's imaginary parts are further from 0 than pi"
 UNREAD = "torch gives the triangle that is not read a gradient"
 
@@ -103,14 +102,16 @@ DIFFERENT: dict[str, tuple[Difference, ...]] = {
     "topk": (Difference(TIES, lambda sample: sample.input.numel() > 1, ("int64",)),),
     "kthvalue": (Difference(TIES, lambda sample: sample.input.numel() > 1, ("int64",)),),
     "as_strided/partial_views": (
-        Difference("counted from the tensor's own first element", lambda sample: sample.kwargs["storage_offset"] != 5),
+        Difference("counted from the tensor's own first element", lambda sample: sample.kwargs.get("storage_offset") in (0, 10)),
     ),
     "as_strided_scatter": (
         Difference("torch gives what is written over a gradient", dtypes=FLOATS + COMPLEX),
     ),
-    **{name: (Difference(TRIANGLE, not_hermitian),) for name in (
-        "cholesky", "linalg.cholesky", "linalg.cholesky_ex", "linalg.eigh", "linalg.eigvalsh", "linalg.pinv/hermitian",
-    )},
+    **{
+        name: (Difference("torch's gradient takes weights of the imaginary part of a real diagonal", dtypes=COMPLEX),)
+        for name in ("cholesky", "linalg.cholesky", "linalg.cholesky_ex")
+    },
+    "linalg.pinv/hermitian": (Difference("the gradient goes to the triangle that is read", not_hermitian),),
     **{name: (Difference(UNREAD, dtypes=FLOATS + COMPLEX),) for name in ("cholesky_inverse", "cholesky_solve")},
     "istft": (
         Difference("torch gives the window no gradient", lambda sample: "window" in sample.kwargs, COMPLEX),
@@ -124,8 +125,34 @@ DIFFERENT: dict[str, tuple[Difference, ...]] = {
     "nn.functional.batch_norm": (
         Difference("channels are dim 1, which has to be there", lambda sample: sample.input.ndim < 2),
     ),
+    "nn.functional.ctc_loss": (
+        Difference("torch's gradient is that of the scores before log_softmax", lambda s: s.input.requires_grad),
+    ),
+    "nn.functional.gaussian_nll_loss": (
+        Difference("a target of another shape is refused", lambda sample: sample.input.shape != sample.args[0].shape),
+    ),
+    "nn.functional.hardsigmoid": (Difference("torch's 1/6 has float32's digits", dtypes=("float64",)),),
+    "nn.functional.hardtanh": (Difference("bounds that are floats make integers floats", dtypes=("int64",)),),
+    "nn.functional.local_response_norm": (
+        Difference("means of integers are refused", lambda sample: sample.input.numel() > 0, ("int64",)),
+    ),
+    "normal/in_place": (Difference("torch adds the mean to the imaginary part, too", argument(0, -2), COMPLEX),),
+    "renorm": (Difference("torch's gradient is nan", argument(0, float("inf")), ("complex64",)),),
+    **{
+        f"special.{name}": (Difference("torch's float64 has errors of 1e-8", dtypes=("float64",)),)
+        for name in ("airy_ai", "bessel_j0", "bessel_j1", "bessel_y0", "bessel_y1")
+    },
+    "square": (Difference("booleans stay booleans", dtypes=("bool",)),),
 }
-ROUGH: dict[str, float] = {}
+# Where operators lose digits in float32, in torch and here.
+ROUGH: dict[str, float] = {
+    "cov": 2e-4,  # of differences next to 0
+    "linalg.householder_product": 2e-4,
+    "orgqr": 2e-4,
+    "logcumsumexp": 1e-2,  # both are that far from what they give for float64
+    "pca_lowrank": 2e-3,
+    "svd_lowrank": 2e-3,
+}
 # Of what is not initialized, shapes and dtypes are compared alone.
 NOTHING_IN_THEM = {"empty", "empty_like", "empty_permuted", "empty_strided", "new_empty", "new_empty_strided"}
 
@@ -292,7 +319,7 @@ def attempt(operator: Operator, sample: Any, dtype: torch.dtype) -> int:
     expected = list(leaves_of(process(operator.function(sample.input, *sample.args, **sample.kwargs))))
     got = list(leaves_of(process(seeded(operator.twin, *given, **named))))  # type: ignore[arg-type]
     assert len(got) == len(expected), f"{len(got)} values, torch gives {len(expected)}"
-    rough = ROUGH.get(operator.title, 0)
+    rough = ROUGH.get(operator.title, 0) if dtype in (torch.float32, torch.complex64) else 0
     if dtype.is_floating_point or dtype.is_complex:  # then a float32 among others is no better than that
         rough = max(rough, TOLERANCE[np.finfo(dtype_of(dtype)).dtype])
     for i, (one, other) in enumerate(zip(got, expected)):

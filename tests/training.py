@@ -45,6 +45,20 @@ def mlp():
     return nn.Sequential(nn.Linear(12, 40), nn.ReLU(), nn.Linear(40, CLASSES))
 
 
+def normalized():
+    """Running statistics: of the batch, of examples, and a plain average over all batches."""
+    return nn.Sequential(
+        nn.Linear(12, 8),
+        nn.BatchNorm1d(8),
+        nn.ReLU(),
+        nn.Unflatten(1, (2, 4)),
+        nn.InstanceNorm1d(2, affine=True, track_running_stats=True),
+        nn.Flatten(),
+        nn.BatchNorm1d(8, momentum=None),
+        nn.Linear(8, CLASSES),
+    )
+
+
 def large():
     """More than one block a parameter."""
     return nn.Sequential(nn.Linear(12, 3000), nn.Tanh(), nn.Linear(3000, CLASSES))
@@ -84,6 +98,7 @@ WAYS = {
     "fewer-examples-than-shards": (mlp, adamw, F.cross_entropy, {"batch_size": 5}),
     "weights-and-ignored": (mlp, adamw, weighted, {"batch_size": 257, "clip_norm": 0.5}),
     "branching": (Branching, adamw, own_loss, {"batch_size": 61}),
+    "statistics": (normalized, adamw, F.cross_entropy, {"batch_size": 61}),
     "groups-penalty": (mlp, two_groups, nn.CrossEntropyLoss(reduction="sum"),
                        {"batch_size": 64, "penalty": lambda model: 0.01 * (model[0].weight ** 2).sum()}),
     "whole-parameters": (Branching, adafactor, F.cross_entropy, {"batch_size": 61}),

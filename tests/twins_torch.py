@@ -1,5 +1,7 @@
 """A layer here and the same one of torch's: built from one seed, given one state, held against each other."""
 
+import inspect
+
 import numpy as np
 import torch
 
@@ -50,6 +52,12 @@ def doubled(mine, theirs, generator):
     }
     theirs.load_state_dict({name: torch.tensor(value) for name, value in state.items()})
     mine.load_state_dict(state)
+
+
+def arguments(library, name, method):
+    """Names, kinds and defaults of what a layer's method takes; a default that is a function is told by its name."""
+    given = inspect.signature(getattr(getattr(library.nn, name), method)).parameters.values()
+    return [(each.name, each.kind, getattr(each.default, "__name__", each.default)) for each in given]
 
 
 def leaves(value):

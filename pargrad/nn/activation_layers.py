@@ -45,6 +45,9 @@ class InPlace(Activation):
     def __init__(self, inplace: bool = False):
         self.inplace = inplace
 
+    def forward(self, input: Tensor) -> Tensor:
+        return type(self).function(input, self.inplace)
+
 
 class AlongDim(Activation):
     """A base: an activation whose one setting is a dimension."""
@@ -60,6 +63,9 @@ class WithoutSettings(Activation):
 
     def __init__(self, *args: Any, **kwargs: Any):
         pass
+
+    def forward(self, input: Tensor) -> Tensor:
+        return type(self).function(input)
 
 
 # ----- linear in pieces -----

@@ -193,7 +193,10 @@ def power_pooling(
     """
     kernel = each(name, "kernel_size", kernel_size, dims, 1)
     mean = average_pooling(name, dims, call("pow", input, norm_type), kernel, stride, 0, ceil_mode)
-    return call("pow", mean * math.prod(kernel), 1.0 / norm_type)
+    total = mean * math.prod(kernel)
+    # A root has no derivative at 0, where torch takes 0.
+    nothing = call("eq", total, 0.0)
+    return call("where", nothing, 0.0, call("pow", call("where", nothing, 1.0, total), 1.0 / norm_type))
 
 
 # ----- adaptive pooling -----

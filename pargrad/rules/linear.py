@@ -53,6 +53,10 @@ def rows(x):
 def linear_of_slices(function, arrays, stacked, settings):
     """The products that `linear` chooses for one slice, for each of them."""
     x, weight, bias = arrays
+    if x.ndim - stacked[0] == 1:  # one row
+        y, *vjps = linear_of_slices(function, [np.expand_dims(x, -2), weight, bias], stacked, settings)
+        of_x, of_weight, of_bias = (lambda g, vjp=vjp: vjp(np.expand_dims(g, -2)) for vjp in vjps)
+        return y[..., 0, :], lambda g: of_x(g)[..., 0, :], of_weight, of_bias
     if x.ndim - stacked[0] != 2:
         raise NotStackable
     count, width = next(len(one) for one, flag in zip(arrays, stacked) if flag), weight.shape[-2]

@@ -31,7 +31,7 @@ def along(function, arrays, stacked, settings):
     """A reduction or normalization over `dim`: one dimension further on; over all of them, each slice in one row."""
     (x,), dim = arrays, settings.get("dim")
     contiguous(x)
-    if x.ndim == 1 or dim == ():
+    if dim == () or (x.ndim == 1 and dim is not None):
         raise NotStackable
     if dim is None:
         if settings.get("keepdim"):

@@ -99,8 +99,8 @@ class QNet(nn.Module):
         self.layers = nn.ModuleList([nn.Linear(4, 16), nn.Linear(16, 2)])
 
     def forward(self, x):
-        for i, l in enumerate(self.layers):
-            x = l(x)
+        for i, layer in enumerate(self.layers):
+            x = layer(x)
             if i < len(self.layers) - 1:
                 x = F.elu(x, inplace=True)
         return x

@@ -95,6 +95,6 @@ class LRScheduler:
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         vars(self).update({key: value for key, value in state_dict.items() if key not in self.functions})
         for name in self.functions:
-            for function, state in zip(getattr(self, name), state_dict[name]):
+            for function, state in zip(getattr(self, name), state_dict.get(name, ())):
                 if state is not None:
                     vars(function).update(state)

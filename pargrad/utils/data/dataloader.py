@@ -86,30 +86,16 @@ class DataLoader:
         pin_memory_device: str = "",
         in_order: bool = True,
     ):
-        if num_workers < 0:
-            raise ValueError(f"DataLoader: expected num_workers from 0 on, got {num_workers}")
-        if sampler is not None and shuffle:
-            raise ValueError("DataLoader: a sampler says the order itself: leave out shuffle")
-        if batch_sampler is not None:
-            if batch_size != 1 or shuffle or sampler is not None or drop_last:
-                raise ValueError(
-                    "DataLoader: a batch_sampler says the batches itself: leave out batch_size, shuffle, sampler and "
-                    "drop_last"
-                )
-            batch_size = None
-        elif batch_size is None and drop_last:
-            raise ValueError("DataLoader: batch_size=None gives examples by themselves: leave out drop_last")
         self._iterable = isinstance(dataset, IterableDataset)
-        if self._iterable and (shuffle or sampler is not None or batch_sampler is not None):
-            raise ValueError(
-                "DataLoader: an IterableDataset says its order itself: leave out shuffle, sampler and batch_sampler"
-            )
-        if sampler is None and not self._iterable:
-            sampler = RandomSampler(dataset, generator=generator) if shuffle else SequentialSampler(dataset)
-        if self._iterable:
-            sampler = Endless()
-        assert sampler is not None
-        if batch_size is not None and batch_sampler is None:
+        check_choices(self._iterable, batch_size, shuffle, sampler, batch_sampler, num_workers, drop_last)
+        if sampler is None:
+            if self._iterable:
+                sampler = Endless()
+            else:
+                sampler = RandomSampler(dataset, generator=generator) if shuffle else SequentialSampler(dataset)
+        if batch_sampler is not None:
+            batch_size = None
+        elif batch_size is not None:
             batch_sampler = BatchSampler(sampler, batch_size, drop_last)
         self._batched = batch_sampler is not None
         self.dataset, self.batch_size, self.drop_last, self.generator = dataset, batch_size, drop_last, generator
@@ -117,12 +103,9 @@ class DataLoader:
         self.collate_fn = collate_fn or (default_collate if self._batched else default_convert)
         self.num_workers, self.worker_init_fn = num_workers, worker_init_fn
         self.persistent_workers = persistent_workers
-        self.pin_memory, self.timeout, self.prefetch_factor = pin_memory, timeout, prefetch_factor
-        self.multiprocessing_context, self.pin_memory_device, self.in_order = (
-            multiprocessing_context,
-            pin_memory_device,
-            in_order,
-        )
+        self.pin_memory, self.pin_memory_device = pin_memory, pin_memory_device
+        self.timeout, self.prefetch_factor, self.in_order = timeout, prefetch_factor, in_order
+        self.multiprocessing_context = multiprocessing_context
         self._workers: list[AbstractContextManager] = []
 
     @property
@@ -131,7 +114,7 @@ class DataLoader:
 
     def __iter__(self) -> Iterator[Any]:
         places = iter(self._places)
-        if not (self._workers and self.persistent_workers):
+        if not (self._workers and self.num_workers and self.persistent_workers):
             # Drawn whether it is used or not, so that what is drawn next is what torch draws.
             self._workers = self._begin(draw_seed(self.generator))
         return self._batches(places, self._workers)
@@ -191,6 +174,32 @@ class DataLoader:
         if self.batch_size is None:
             return count
         return count // self.batch_size if self.drop_last else -(-count // self.batch_size)
+
+
+def check_choices(
+    iterable: bool,
+    batch_size: int | None,
+    shuffle: bool | None,
+    sampler: Iterable | None,
+    batch_sampler: Iterable | None,
+    num_workers: int,
+    drop_last: bool,
+) -> None:
+    """Raises ValueError where two of them say the same thing."""
+    if num_workers < 0:
+        raise ValueError(f"DataLoader: expected num_workers from 0 on, got {num_workers}")
+    if iterable and (shuffle or sampler is not None or batch_sampler is not None):
+        raise ValueError(
+            "DataLoader: an IterableDataset says its order itself: leave out shuffle, sampler and batch_sampler"
+        )
+    if batch_sampler is not None and (batch_size != 1 or shuffle or sampler is not None or drop_last):
+        raise ValueError(
+            "DataLoader: a batch_sampler says the batches itself: leave out batch_size, shuffle, sampler and drop_last"
+        )
+    if sampler is not None and shuffle:
+        raise ValueError("DataLoader: a sampler says the order itself: leave out shuffle")
+    if batch_sampler is None and batch_size is None and drop_last:
+        raise ValueError("DataLoader: batch_size=None gives examples by themselves: leave out drop_last")
 
 
 class Endless(Sampler):
