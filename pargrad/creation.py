@@ -489,7 +489,10 @@ class OldType(type):
         return isinstance(x, Tensor) and x.dtype == cls.dtype
 
 
-OLD_TYPES = {name: OldType(name, (), {"dtype": dtype}) for name, dtype in TYPES.items()}
+OLD_TYPES = {
+    name: OldType(name, (), {"dtype": dtype, "__doc__": f"Tensors of {dtype}, by torch's old name."})
+    for name, dtype in TYPES.items()
+}
 globals().update(OLD_TYPES)
 __all__ += [name for name in OLD_TYPES if not name.startswith("Complex")]  # torch has no such constructors
 

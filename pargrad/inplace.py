@@ -181,7 +181,7 @@ def setitem(self: Tensor, index: Any, value: Any) -> None:
     """x[index] = value, with all that numpy indexes with; inside a graph it is recorded."""
     index = plain_index(index, copy=True)
     check_inference(self)
-    numbers, index = numbers_first(index)
+    numbers, index = numbers_first(index, self.ndim)
     if numbers is not None:
         self = apply(RULES["getitem"], self, index=numbers)
     value = without_leading_ones(value)
@@ -197,19 +197,23 @@ def setitem(self: Tensor, index: Any, value: Any) -> None:
         assign(self, "x[index] = value", apply_set_at, value, index=index)
 
 
-def numbers_first(index: Any) -> tuple[Any, Any]:
+def numbers_first(index: Any, ndim: int) -> tuple[Any, Any]:
     """An index in two where torch and numpy differ: x[0, :, [1, 2]] is x[0][:, [1, 2]], and has its dims in that order.
 
-    numpy takes a number beside arrays for one of them, and puts what arrays pick first where they stand apart.
+    numpy takes a number beside arrays for one of them, and puts what arrays pick first where they stand apart, if only
+    by a `...` for no dimension.
     """
     if not isinstance(index, tuple):
         return None, index
-    numbers = [i for i, part in enumerate(index) if isinstance(part, int | np.integer) and not isinstance(part, bool)]
-    if not numbers:
+    arrays = [i for i, part in enumerate(index) if is_array(part)]
+    if not arrays:
         return None, index
-    basic = (slice, int, np.integer, type(None), type(Ellipsis))
-    arrays = [i for i, part in enumerate(index) if isinstance(part, bool) or not isinstance(part, basic)]
-    if not arrays or max(*numbers, *arrays) - min(*numbers, *arrays) == len(numbers) + len(arrays) - 1:
+    taken = sum(dims_of(part) for part in index if part is not None and part is not Ellipsis)
+    if taken == ndim:
+        index = tuple(part for part in index if part is not Ellipsis)
+        arrays = [i for i, part in enumerate(index) if is_array(part)]
+    numbers = [i for i, part in enumerate(index) if isinstance(part, int | np.integer) and not isinstance(part, bool)]
+    if not numbers or max(*numbers, *arrays) - min(*numbers, *arrays) == len(numbers) + len(arrays) - 1:
         return None, index
     first: list[Any] = []
     for i, part in enumerate(index):
@@ -220,9 +224,16 @@ def numbers_first(index: Any) -> tuple[Any, Any]:
     return tuple(first), tuple(rest)
 
 
-def dims_of(pick: Any) -> int:
-    """How many dimensions an array, or a list, takes from what it indexes."""
-    array = np.asarray(pick)
+def is_array(part: Any) -> bool:
+    """Whether this part of an index is an array, a list of its elements, or True or False."""
+    return isinstance(part, bool) or not isinstance(part, slice | int | np.integer | type(None) | type(Ellipsis))
+
+
+def dims_of(part: Any) -> int:
+    """How many dimensions a part of an index takes from what it indexes: a mask as many as it has."""
+    if not is_array(part):
+        return 1
+    array = np.asarray(part)
     return array.ndim if array.dtype == np.bool_ else 1
 
 

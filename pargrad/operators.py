@@ -356,7 +356,7 @@ def of_sizes(rule: Rule) -> Callable[..., Any]:
 def getitem(self: Tensor, index: Any) -> Tensor:
     """x[index], with all that numpy indexes with; tensors may be parts of the index."""
     # What the graph keeps must not change with the caller's array.
-    numbers, index = inplace.numbers_first(inplace.plain_index(index, copy=self.requires_grad))
+    numbers, index = inplace.numbers_first(inplace.plain_index(index, copy=self.requires_grad), self.ndim)
     if numbers is not None:
         self = apply(RULES["getitem"], self, index=numbers)
     return apply(RULES["getitem"], self, index=index)

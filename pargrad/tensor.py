@@ -473,7 +473,8 @@ INFERENCE = InferenceCell([0, None])
 
 def shares_memory(view: np.ndarray, array: np.ndarray) -> bool:
     """Whether one looks at the memory of the other, also where there are no elements in it."""
-    return np.may_share_memory(view, array) or (view.base is not None and (view.base is array or view.base is array.base))
+    base = view.base
+    return np.may_share_memory(view, array) or (base is not None and (base is array or base is array.base))
 
 
 def note_view(output: Tensor, input: Tensor, rule: Rule, settings: dict[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""`python -m tests.long NAME`: a proof at its full size. Without a name it lists them; the suite runs a tenth of each."""
+"""`python -m tests.long NAME` runs a proof at its full size; without a name it lists them. The suite runs a tenth."""
 
 import argparse
 import sys

@@ -12,21 +12,44 @@ from tests.proofs import hold, proof
 
 DTYPES = ("float64", "float32", "int64", "bool", "int32", "uint8", "complex128", "complex64")
 LITERALS = (2, -1, 0, 0.5, 2.0, -1.5, True, 1.5 - 1j)
-SYMBOLS = ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "and_", "or_", "xor", "eq", "ne", "lt", "le", "gt", "ge")  # fmt: skip
+SYMBOLS = ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "and_", "or_", "xor")
+SYMBOLS += ("eq", "ne", "lt", "le", "gt", "ge")
 OPERATORS = {name: lambda library, x, y, name=name: getattr(operator, name)(x, y) for name in SYMBOLS}
 IN_PLACE = {
     name: lambda library, x, y, name=name: getattr(operator, name)(x * 1, y)
     for name in ("iadd", "isub", "imul", "itruediv", "ipow", "iand")
 }
+# Of these torch takes no number, of the next ones none at the left; operators of pargrad's take both.
+NO_NUMBERS = (
+    "addcdiv",
+    "addcmul",
+    "atan2",
+    "broadcast_tensors",
+    "dist",
+    "fmax",
+    "fmin",
+    "heaviside",
+    "hypot",
+    "isclose",
+)
+NO_NUMBERS += ("ldexp", "logaddexp", "logaddexp2", "logical_and", "logical_xor", "maximum", "minimum", "nextafter")
+NOT_AT_THE_LEFT = ("clamp", "copysign", "eq", "fmod", "gt", "lerp", "masked_fill", "rsub", "where")
+BOTH_SIDES = (
+    "bitwise_left_shift",
+    "bitwise_or",
+    "div",
+    "float_power",
+    "floor_divide",
+    "mul",
+    "pow",
+    "remainder",
+    "sub",
+)
+BOTH_SIDES += ("true_divide", "xlogy")
 FUNCTIONS = {
     name: lambda library, *arguments, name=name: getattr(library, name)(*arguments)
-    for name in (
-        "atan2", "bitwise_or", "copysign", "dist", "eq", "fmax", "fmin", "fmod", "heaviside", "hypot", "isclose", "ldexp",
-        "logaddexp", "logaddexp2", "logical_and", "logical_xor", "maximum", "minimum", "mul", "pow", "remainder", "rsub",
-        "sub", "true_divide", "xlogy", "addcdiv", "addcmul", "clamp", "lerp", "where", "bitwise_left_shift", "gt",
-        "floor_divide", "float_power", "nextafter", "broadcast_tensors", "masked_fill", "div",
-    )
-}  # fmt: skip
+    for name in (*NO_NUMBERS, *NOT_AT_THE_LEFT, *BOTH_SIDES)
+}
 CALLS = OPERATORS | IN_PLACE | FUNCTIONS
 TERNARY = ("addcdiv", "addcmul", "clamp", "lerp", "where", "masked_fill")
 KINDS = st.tuples(st.integers(0, 19), st.integers(0, 3), st.integers(0, 7))
@@ -43,9 +66,6 @@ REFUSED = {
     "addcdiv": ("can't be cast to the desired output type", "Integer division with addcdiv"),
     "clamp": ("doesn't match the broadcast shape",),  # bounds of more dimensions than x, not all of them
 }
-# torch alone takes no number in these, in others at the left; operators of pargrad's take both.
-NO_NUMBERS = ("addcdiv", "addcmul", "atan2", "broadcast_tensors", "dist", "fmax", "fmin", "heaviside", "hypot", "isclose", "ldexp", "logaddexp", "logaddexp2", "logical_and", "logical_xor", "maximum", "minimum", "nextafter")  # fmt: skip
-NOT_AT_THE_LEFT = ("clamp", "copysign", "eq", "fmod", "gt", "lerp", "masked_fill", "rsub", "where", *IN_PLACE)
 ONLY_TENSORS = ("must be Tensor, not", "received an invalid combination of arguments")
 
 
@@ -62,7 +82,7 @@ def calls(draw):
 
     def argument(place):
         kind, lead, ones = draw(KINDS)
-        if kind >= 16 and name not in NO_NUMBERS and (place or name not in NOT_AT_THE_LEFT):
+        if kind >= 16 and name not in NO_NUMBERS and (place or name not in (*NOT_AT_THE_LEFT, *IN_PLACE)):
             return draw(st.sampled_from(LITERALS))
         shape = tuple(1 if ones >> i & 1 else size for i, size in enumerate(whole))
         if kind == 0:  # or any shape at all

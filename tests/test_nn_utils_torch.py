@@ -249,3 +249,67 @@ def test_what_makes_no_sense_is_refused(wrong):
     make, told = REFUSED[wrong]
     with pytest.raises((RuntimeError, ValueError), match=told):
         make()
+
+
+# ----- weights that are computed -----
+
+COMPUTED = {
+    "weight_norm": ("weight_norm", {}, "linear"),
+    "weight_norm of all": ("weight_norm", {"dim": None}, "linear"),
+    "weight_norm of columns": ("weight_norm", {"dim": 1}, "linear"),
+    "weight_norm of a bias": ("weight_norm", {"name": "bias"}, "linear"),
+    "weight_norm of a convolution": ("weight_norm", {}, "conv"),
+    "spectral_norm": ("spectral_norm", {}, "linear"),
+    "spectral_norm, three times": ("spectral_norm", {"n_power_iterations": 3, "dim": 1}, "linear"),
+    "spectral_norm of a convolution": ("spectral_norm", {}, "conv"),
+}
+
+
+def layer_of(library, kind):
+    library.manual_seed(0)
+    return library.nn.Linear(4, 3) if kind == "linear" else library.nn.Conv2d(2, 3, 2)
+
+
+@pytest.mark.parametrize("name", COMPUTED)
+def test_computed_weights(name):
+    function, options, kind = COMPUTED[name]
+    shape = (5, 4) if kind == "linear" else (2, 2, 3, 3)
+    seen, keys = [], []
+    for library in LIBRARIES:
+        layer = getattr(library.nn.utils, function)(layer_of(library, kind), **options)
+        keys.append([*layer.state_dict(), *(key for key, _ in layer.named_parameters())])
+        sgd = library.optim.SGD(layer.parameters(), lr=0.1)
+        outputs = []
+        for step in range(4):
+            x = library.tensor(np.random.default_rng(step).normal(size=shape).astype(np.float32))
+            layer.train(step != 2)
+            sgd.zero_grad()
+            outputs.append(layer(x))
+            (outputs[-1] ** 2).mean().backward()
+            sgd.step()
+        layer.eval()
+        before = layer(x)
+        state = [array_of(value) for value in layer.state_dict().values()]
+        getattr(library.nn.utils, f"remove_{function}")(layer, options.get("name", "weight"))
+        keys[-1] += sorted(layer.state_dict())
+        np.testing.assert_allclose(array_of(layer(x).detach()), array_of(before.detach()), rtol=1e-5)
+        seen.append([*(array_of(out.detach()) for out in outputs), *state])
+        with pytest.raises(ValueError):  # noqa: PT011 each has its own words
+            getattr(library.nn.utils, f"remove_{function}")(layer)
+    assert keys[0] == keys[1]
+    assert_equal(*seen, tolerance=1e-5)
+
+
+def test_computed_weights_are_copied_and_refused():
+    layer = pg.nn.utils.weight_norm(pg.nn.Linear(4, 3))
+    again, x = copy.deepcopy(layer), pg.ones(2, 4)
+    assert again(x).tolist() == layer(x).tolist()
+    with pg.no_grad():
+        again.weight_g.mul_(2.0)
+    assert again(x).tolist() != layer(x).tolist()
+    with pytest.raises(RuntimeError, match="already has one"):
+        pg.nn.utils.weight_norm(layer)
+    with pytest.raises(ValueError, match="expected 'wight' to be a parameter of Linear, got NoneType"):
+        pg.nn.utils.weight_norm(pg.nn.Linear(1, 1), "wight")
+    with pytest.raises(ValueError, match="n_power_iterations of at least 1, got 0"):
+        pg.nn.utils.spectral_norm(pg.nn.Linear(1, 1), n_power_iterations=0)

@@ -274,6 +274,24 @@ def test_groups():
     assert optim.SGD(model.named_parameters()).param_groups[0]["params"] == list(model.parameters())
 
 
+def test_a_group_may_have_a_name_and_what_schedules_write_and_a_rate_in_a_tensor():
+    group = {"params": [pg.ones(1, requires_grad=True)], "name": "head", "initial_lr": 0.5, "lr": pg.tensor(0.25)}
+    sgd = optim.SGD([group], lr=pg.tensor(0.5, dtype=pg.float64))
+    assert (sgd.param_groups[0]["lr"], sgd.param_groups[0]["initial_lr"]) == (0.25, 0.5)
+    again = optim.SGD([pg.ones(1, requires_grad=True)])
+    again.load_state_dict(sgd.state_dict())
+    assert {k: v for k, v in again.param_groups[0].items() if k != "params"} == {
+        k: v for k, v in sgd.param_groups[0].items() if k != "params"
+    }
+
+
+def test_adams_state_makes_no_adam_of_adamw():
+    params = [pg.ones(1, requires_grad=True)]
+    adamw = optim.AdamW(params)
+    adamw.load_state_dict(optim.Adam(params, lr=0.5).state_dict())
+    assert (adamw.param_groups[0]["lr"], adamw.param_groups[0]["decoupled_weight_decay"]) == (0.5, True)
+
+
 TENSOR = pg.ones(2, requires_grad=True)
 REFUSED = {
     "nothing": (lambda: optim.SGD([]), ValueError, "empty"),

@@ -1,6 +1,6 @@
 """Layers, losses and their functions, as torch.nn has them."""
 
-from pargrad.nn import functional, init, utils
+from pargrad.nn import functional, init, parameter, utils
 from pargrad.nn.activation_layers import (
     CELU,
     ELU,
@@ -325,5 +325,6 @@ __all__ = [
     "ZeroPad3d",
     "functional",
     "init",
+    "parameter",
     "utils",
 ]

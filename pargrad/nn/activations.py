@@ -97,8 +97,9 @@ def softshrink(input: Tensor, lambd: float = 0.5) -> Tensor:
     """x, nearer to 0 by lambd, and 0 where it was no farther than that."""
     if lambd < 0:
         raise RuntimeError(f"softshrink: expected lambd to be 0 or more, got {lambd}")
-    above = operators.where(input > lambd, input - lambd, 0.0)
-    return operators.where(input < -lambd, input + lambd, above)
+    inside = operators.logical_and(input >= -lambd, input <= lambd)
+    outside = operators.where(input > lambd, input - lambd, input + lambd)  # also nan, which must not become 0
+    return operators.where(inside, 0.0, outside)
 
 
 def threshold(input: Tensor, threshold: float, value: float, inplace: bool = False) -> Tensor:

@@ -10,7 +10,8 @@ from pargrad import operators
 from pargrad.nn.activations import softmax
 from pargrad.nn.dropout import dropout
 from pargrad.nn.linear import linear
-from pargrad.tensor import Tensor
+from pargrad.rules import RULES
+from pargrad.tensor import Tensor, apply
 
 
 def scaled_dot_product_attention(
@@ -72,7 +73,7 @@ def softmax_of_some(scores: Tensor, allowed: Tensor | None, bias: Tensor | None)
     """softmax along the last dimension, over what is allowed; 0 where nothing is, or all of it is -inf."""
     if bias is not None:
         scores = scores + bias
-        blocked = np.isneginf(scores.array).all(axis=-1, keepdims=True)
+        blocked = np.isneginf(bias.array).all(axis=-1, keepdims=True)
     elif allowed is not None:
         scores = operators.where(allowed, scores, -np.inf)
         blocked = ~allowed.array.any(axis=-1, keepdims=True)
@@ -127,6 +128,7 @@ def multi_head_attention_forward(
             "multi_head_attention_forward: expected query, key and value all of 2 or all of 3 dimensions, got shapes "
             f"{query.shape}, {key.shape} and {value.shape}"
         )
+    itself = query is key is value
     if single:
         query, key, value = (x.unsqueeze(1) for x in (query, key, value))
         key_padding_mask = None if key_padding_mask is None else key_padding_mask.unsqueeze(0)
@@ -142,7 +144,12 @@ def multi_head_attention_forward(
     if is_causal and attn_mask is None:
         raise RuntimeError("multi_head_attention_forward: is_causal says what attn_mask is: give that, too")
     separate = (q_proj_weight, k_proj_weight, v_proj_weight) if use_separate_proj_weight else None
-    query, key, value = projected((query, key, value), in_proj_weight, separate, in_proj_bias)
+    if in_proj_weight is not None and separate is None and itself:  # one product, not three
+        query, key, value = apply(
+            RULES["pieces"], linear(query, in_proj_weight, in_proj_bias), sizes=(size,) * 3, dim=-1
+        )
+    else:
+        query, key, value = projected((query, key, value), in_proj_weight, separate, in_proj_bias)
 
     def in_heads(x: Tensor) -> Tensor:
         return x.reshape(x.shape[0], count, num_heads, size // num_heads).permute(1, 2, 0, 3)

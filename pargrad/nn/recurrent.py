@@ -18,6 +18,7 @@ from pargrad.nn.linear_layers import empty
 from pargrad.nn.module import Module, Parameter
 from pargrad.nn.utils.rnn import PackedSequence
 from pargrad.rules import RULES
+from pargrad.stacking import Stacked
 from pargrad.tensor import Tensor, apply
 
 State = tuple[Tensor, ...]  # hidden, and of an LSTM cell
@@ -70,6 +71,13 @@ def mode_of(nonlinearity: str) -> str:
     if nonlinearity not in ("tanh", "relu"):
         raise ValueError(f"nonlinearity: expected 'tanh' or 'relu', got {nonlinearity!r}")
     return f"RNN_{nonlinearity.upper()}"
+
+
+def zeros(shape: tuple[int, ...], input: Tensor) -> Tensor:
+    """A state where none was given; for a stack of inputs, one for each: what the weights make of it is theirs."""
+    if isinstance(input, Stacked):
+        return Stacked(np.zeros((len(input.slices), *shape), input.dtype))
+    return Tensor(np.zeros(shape, input.dtype))
 
 
 # ----- a sequence -----
@@ -224,7 +232,7 @@ class RNNBase(Module):
             raise RuntimeError(
                 f"{type(self).__name__}: expected packed rows of {self.input_size} features, got shape {rows.shape}"
             )
-        initial = self._initial(given, sizes[0], rows.dtype)
+        initial = self._initial(given, sizes[0], rows)
         if given is not None:
             initial = reordered(initial, packed.sorted_indices)
         rows, state = self._through_layers(rows, sizes, initial)
@@ -244,7 +252,7 @@ class RNNBase(Module):
         if given is not None and single:
             given = tuple(self._checked(each, 2).unsqueeze(1) for each in given)
         rows = x.reshape(length * batch, self.input_size)
-        rows, state = self._through_layers(rows, (batch,) * length, self._initial(given, batch, input.dtype))
+        rows, state = self._through_layers(rows, (batch,) * length, self._initial(given, batch, input))
         output = rows.reshape(length, batch, rows.shape[1])
         if single:
             output, state = output[:, 0], tuple(each[:, 0] for each in state)
@@ -263,18 +271,18 @@ class RNNBase(Module):
             )
         return state
 
-    def _initial(self, given: State | None, batch: int, dtype: np.dtype) -> State:
+    def _initial(self, given: State | None, batch: int, input: Tensor) -> State:
         """The state before the first step, (layers * directions, N, size) each: what was given, checked, or zeros."""
         expected = self.all_weights[0][0].dtype
-        if dtype != expected:
+        if input.dtype != expected:
             raise ValueError(
-                f"{type(self).__name__}: expected input of {expected}, as its weights are, got {dtype}: write "
-                f"input.to({expected}) or model.to({dtype})"
+                f"{type(self).__name__}: expected input of {expected}, as its weights are, got {input.dtype}: write "
+                f"input.to({expected}) or model.to({input.dtype})"
             )
         count = self.num_layers * (1 + self.bidirectional)
         shapes = [(count, batch, self.proj_size or self.hidden_size), (count, batch, self.hidden_size)]
         if given is None:
-            return tuple(Tensor(np.zeros(shape, dtype)) for shape in shapes[: MODES[self.mode].states])
+            return tuple(zeros(shape, input) for shape in shapes[: MODES[self.mode].states])
         for each, shape in zip(given, shapes):
             if self._checked(each, 3).shape != shape:
                 raise RuntimeError(f"{type(self).__name__}: expected a state of shape {shape}, got {each.shape}")
@@ -392,7 +400,7 @@ class RNNCellBase(Module):
             )
         shape = (*input.shape[:-1], self.hidden_size)
         mode = MODES[self.mode]
-        state = (Tensor(np.zeros(shape, input.dtype)),) * mode.states if given is None else given
+        state = (zeros(shape, input),) * mode.states if given is None else given
         for each in state:
             if each.shape != shape:
                 raise RuntimeError(f"{type(self).__name__}: expected a state of shape {shape}, got {each.shape}")

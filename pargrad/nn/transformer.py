@@ -101,8 +101,9 @@ class MultiheadAttention(Module):
         is_causal: bool = False,
     ) -> tuple[Tensor, Tensor | None]:
         swap = self.batch_first and query.ndim == 3
-        if swap:
-            query, key, value = (x.transpose(0, 1) for x in (query, key, value))
+        if swap:  # what was one tensor stays one
+            turned = {id(x): x.transpose(0, 1) for x in (query, key, value)}
+            query, key, value = (turned[id(x)] for x in (query, key, value))
         output, weights = F.multi_head_attention_forward(
             query,
             key,

@@ -242,7 +242,6 @@ def prod(x, *, dim=None, keepdim=False):
 
 @rule(*SCANS, dtype="as is", numpy=np.cumsum, stack=along)
 def cumsum(x, *, dim):
-    shape = x.shape
     if is_number(x, dim):
         return np.asarray(x, wide(x)).copy(), lambda g: g
     return np.cumsum(x, axis=dim, dtype=wide(x)), lambda g: total_after(g, dim)
