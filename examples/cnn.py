@@ -1,12 +1,13 @@
-"""The well-known two-convolution MNIST network, trained data-parallel: 98.5 % of the full test set within three epochs.
+"""The well-known MNIST network of two convolutions, data-parallel: 99 % of the full test set within three epochs.
 
-python -m examples.cnn [NUM_WORKERS [DATA_DIR [EPOCHS]]]: without arguments, one epoch over the embedded subset.
+`--data-dir` names the directory of the full set's four files; without it, it is the embedded subset of 5,000 images.
+Dropout draws from a stream of each shard's own: the masks, and so the figures, are those of any number of workers,
+and not those of a loop in one process, where they are torch's.
 """
 
-import sys
-
 import pargrad.nn.functional as F
-from pargrad import manual_seed, nn, optim
+from examples import command
+from pargrad import Tensor, manual_seed, nn, optim
 from pargrad.data import mnist
 from pargrad.parallel import Trainer
 
@@ -17,11 +18,11 @@ class Net(nn.Module):
         self.conv1 = nn.Conv2d(1, 32, 3)
         self.conv2 = nn.Conv2d(32, 64, 3)
         self.dropout1 = nn.Dropout(0.25)
-        self.dropout2 = nn.Dropout(0.5)
         self.fc1 = nn.Linear(64 * 12 * 12, 128)
+        self.dropout2 = nn.Dropout(0.5)
         self.fc2 = nn.Linear(128, 10)
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         x = x.view(-1, 1, 28, 28)
         x = F.relu(self.conv1(x))
         x = F.relu(self.conv2(x))
@@ -30,26 +31,27 @@ class Net(nn.Module):
         return self.fc2(self.dropout2(x))
 
 
-def main(num_workers: int | str = "auto", data_dir: str | None = None, epochs: int = 1) -> dict[str, float]:
-    import time
+def main(
+    num_workers: int | str = "auto", data_dir: str | None = None, epochs: int = 1, seed: int = 0
+) -> dict[str, float]:
     data = mnist.load("mnist", data_dir=data_dir)
     print(f"MNIST: {data.source}")
+    train, test = data.train, data.test
 
-    manual_seed(0)
+    manual_seed(seed)
     model = Net()
     optimizer = optim.AdamW(model.parameters(), lr=1e-3)
+
     figures = {}
-    with Trainer(model, F.cross_entropy, optimizer, batch_size=128, num_workers=num_workers) as trainer:
+    with Trainer(model, F.cross_entropy, optimizer, batch_size=128, num_workers=num_workers, seed=seed) as trainer:
         for epoch in range(1, epochs + 1):
-            t=time.time()
-            loss = trainer.fit(data.train, epochs=1)[-1]["loss"]
-            print(time.time()-t)
-            accuracy = trainer.score(data.test)
-            figures[f"loss of epoch {epoch}"] = loss
+            loss = trainer.fit(train, epochs=1)[-1]["loss"]
+            accuracy = trainer.score(test)
+            figures[f"loss in epoch {epoch}"] = loss
             figures[f"accuracy after epoch {epoch}"] = accuracy
-            print(f"epoch {epoch}: loss {loss:.6f}, test accuracy {accuracy:.2%}", time.time()-t)
+            print(f"epoch {epoch}: loss {loss:.6f}, test accuracy {accuracy:.2%}")
     return figures
 
 
 if __name__ == "__main__":
-    main(*(int(argument) if argument.isdigit() else argument for argument in sys.argv[1:]))
+    command(main)

@@ -306,6 +306,8 @@ def identity(reduce: str, dtype: np.dtype) -> Any:
         return 1 if reduce == "prod" else 0
     if dtype.kind == "f":
         return -np.inf if reduce == "amax" else np.inf
+    if dtype.kind == "b":
+        return reduce == "amin"
     limits = np.iinfo(dtype)
     return limits.min if reduce == "amax" else limits.max
 

@@ -7,6 +7,8 @@ view of that memory is taken anew, so that each sees in its gradient what it see
 
 from __future__ import annotations
 
+import functools
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -279,3 +281,19 @@ def plain_index(index: Any, copy: bool = False) -> Any:
     if not array.ndim and array.dtype.kind in "iu":
         return int(array)  # as torch has it: a number, so that the result is a view
     return array.copy() if copy else array
+
+
+def obeying_inplace(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """A function with an argument `inplace` as torch.nn.functional's: True overwrites its input, which it returns."""
+    place = list(inspect.signature(function).parameters).index("inplace")
+    overwrite = of_function(function)
+
+    @functools.wraps(function)
+    def called(*args: Any, **named: Any) -> Tensor:
+        if args[place] if len(args) > place else named.get("inplace", False):
+            named.pop("inplace", None)
+            first = args[:1] or (named.pop("input"),)
+            return overwrite(*first, *args[1:place], *args[place + 1 :], **named)
+        return function(*args, **named)
+
+    return called

@@ -109,7 +109,9 @@ def prod(input: Tensor, dim: Any = None, *, keepdim: bool = False, dtype: Any = 
     """prod of the elements at which the mask is True; `dim` may name several dims."""
     x = kept(cast(input, np.int64 if dtype is None and input.dtype.kind == "b" else dtype), mask, 1)
     dims = every(x, dim)
-    for each in sorted((d % max(x.ndim, 1) for d in (dims if isinstance(dims, tuple | list) else (dims,))), reverse=True):
+    for each in sorted(
+        (d % max(x.ndim, 1) for d in (dims if isinstance(dims, tuple | list) else (dims,))), reverse=True
+    ):
         x = FUNCTIONS["prod"](x, each, keepdim)
     return x
 

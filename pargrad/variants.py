@@ -135,7 +135,9 @@ def frexp(input: Tensor) -> Any:
     exponent = np.frexp(input.array)[1]
     # In two steps: 2 ** -exponent may be too large for a number.
     halves = [np.ldexp(np.ones((), input.dtype), part) for part in (-exponent // 2, -exponent - -exponent // 2)]
-    return mantissa_and_exponent(input * Tensor(np.asarray(halves[0])) * Tensor(np.asarray(halves[1])), Tensor(np.asarray(exponent)))
+    return mantissa_and_exponent(
+        input * Tensor(np.asarray(halves[0])) * Tensor(np.asarray(halves[1])), Tensor(np.asarray(exponent))
+    )
 
 
 # ----- slopes -----

@@ -169,11 +169,25 @@ def test_in_place(name):
     assert_equal([y.numpy()], [getattr(F, name[:-1])(pg.tensor(x), **settings).numpy()])
 
 
-def test_inplace_is_taken_and_changes_nothing():
-    for name in ["relu", "relu6", "leaky_relu", "elu", "selu", "celu", "silu", "mish", "hardtanh", "hardsigmoid"]:
+@pytest.mark.parametrize(
+    "name",
+    ["relu", "relu6", "leaky_relu", "elu", "selu", "celu", "silu", "mish", "hardtanh", "hardsigmoid", "hardswish"],
+)
+def test_inplace_overwrites_the_input_inside_a_graph(name):
+    def overwritten(library, functional):
+        leaf = library.tensor([-1.0, 0.5, 2.0, -0.3], requires_grad=True)
+        x = leaf * 1.5
+        y = getattr(functional, name)(x, inplace=True)
+        assert y is x
+        (x * x).sum().backward()
+        return [x.detach().numpy(), leaf.grad.numpy()]
+
+    assert_equal(overwritten(pg, F), overwritten(torch, torch.nn.functional))
+    for call in (lambda x: getattr(F, name)(x, inplace=True), lambda x: getattr(F, name)(input=x, inplace=True)):
         x = pg.tensor([-1.0, 2.0])
-        assert getattr(F, name)(x, inplace=True) is not x
-        assert x.tolist() == [-1.0, 2.0]
+        assert call(x) is x
+    with pytest.raises(RuntimeError, match="a leaf that requires grad"):
+        getattr(F, name)(pg.ones(2, requires_grad=True), inplace=True)
 
 
 # ----- draws -----

@@ -221,6 +221,28 @@ def test_a_closure_is_called_once_and_its_loss_given_back():
     assert len(calls) == 1
 
 
+@pytest.mark.parametrize("kind", [optim.SGD, optim.LBFGS])
+def test_hooks_are_called_before_and_after_a_step(kind):
+    p = pg.tensor([1.0], requires_grad=True)
+    optimizer, seen = kind([p], lr=0.1), []
+
+    def closure():
+        optimizer.zero_grad()
+        loss = (p * p).sum()
+        loss.backward()
+        return loss
+
+    before = optimizer.register_step_pre_hook(lambda *given: seen.append((given, p.item())))
+    optimizer.register_step_post_hook(lambda *given: seen.append((given, p.item())))
+    optimizer.step(closure)
+    after = p.item()
+    assert seen == [((optimizer, (closure,), {}), 1.0), ((optimizer, (closure,), {}), after)]
+    before.remove()
+    optimizer.step(closure)
+    assert len(seen) == 3
+    assert after != 1.0
+
+
 def test_a_step_counts_as_a_change_of_the_parameters():
     model, x, _ = model_and_data()
     sgd = optim.SGD(model.parameters())

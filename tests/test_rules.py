@@ -175,6 +175,7 @@ SAVED = {
     "tril": [""],
     "triu": [""],
     "unfold": [""],
+    "as_strided": [""],
     "acos": ["x"],
     "acosh": ["x"],
     "addcdiv": ["", "tensor2", "tensor1 tensor2"],

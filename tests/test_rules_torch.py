@@ -41,6 +41,7 @@ TWINS = {
     "dft": lambda x, inverse=False, **settings: (torch.fft.ifftn if inverse else torch.fft.fftn)(x, **settings),
     "real_dft": torch.fft.rfft,
     "half_dft": torch.fft.irfft,
+    "as_strided": lambda x, size, stride, storage_offset=0: torch.as_strided(x, size, stride, storage_offset),
     "unfold": lambda x, dimension, size, step: x.unfold(dimension, size, step),
     "div_rounded": lambda x, y, rounding_mode: torch.div(x, y, rounding_mode=rounding_mode),
     "heaviside": lambda x, values: torch.heaviside(x.detach(), values.detach()),

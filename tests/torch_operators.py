@@ -30,12 +30,14 @@ FIRST, MORE = 24, 12  # of an operator's samples the first ones, and a random ch
 DTYPES = (torch.float32, torch.float64, torch.complex64, torch.complex128, torch.int64, torch.bool)
 TOLERANCE = {np.dtype(np.float16): 1e-2, np.dtype(np.float32): 2e-5, np.dtype(np.float64): 1e-9}
 # Not counted as operators of their own: another's with its arguments turned round, or copied, or a cast.
-SAME = set("""
+SAME = set(
+    """
     __radd__ __rmul__ __rsub__ __rdiv__ __rmod__ __rpow__ __rmatmul__ true_divide trapz double float half cdouble cfloat
     alias_copy as_strided_copy diagonal_copy expand_copy narrow_copy permute_copy split_with_sizes_copy squeeze_copy
     t_copy transpose_copy unbind_copy unfold_copy unsqueeze_copy view_copy unsafe_chunk unsafe_split native_layer_norm
     native_group_norm native_batch_norm constant_pad_nd grid_sampler_2d grid_sampler_3d
-""".split())
+""".split()
+)
 DROPPED = ("out", "device", "layout", "memory_format", "pin_memory", "non_blocking")  # what has no meaning here
 
 
@@ -102,20 +104,18 @@ DIFFERENT: dict[str, tuple[Difference, ...]] = {
     "topk": (Difference(TIES, lambda sample: sample.input.numel() > 1, ("int64",)),),
     "kthvalue": (Difference(TIES, lambda sample: sample.input.numel() > 1, ("int64",)),),
     "as_strided/partial_views": (
-        Difference("counted from the tensor's own first element", lambda sample: sample.kwargs.get("storage_offset") in (0, 10)),
+        Difference(
+            "counted from the tensor's own first element", lambda sample: sample.kwargs.get("storage_offset") in (0, 10)
+        ),
     ),
-    "as_strided_scatter": (
-        Difference("torch gives what is written over a gradient", dtypes=FLOATS + COMPLEX),
-    ),
+    "as_strided_scatter": (Difference("torch gives what is written over a gradient", dtypes=FLOATS + COMPLEX),),
     **{
         name: (Difference("torch's gradient takes weights of the imaginary part of a real diagonal", dtypes=COMPLEX),)
         for name in ("cholesky", "linalg.cholesky", "linalg.cholesky_ex")
     },
     "linalg.pinv/hermitian": (Difference("the gradient goes to the triangle that is read", not_hermitian),),
     **{name: (Difference(UNREAD, dtypes=FLOATS + COMPLEX),) for name in ("cholesky_inverse", "cholesky_solve")},
-    "istft": (
-        Difference("torch gives the window no gradient", lambda sample: "window" in sample.kwargs, COMPLEX),
-    ),
+    "istft": (Difference("torch gives the window no gradient", lambda sample: "window" in sample.kwargs, COMPLEX),),
     "logaddexp": (Difference(PHASES, dtypes=COMPLEX),),
     "logcumsumexp": (Difference(PHASES, dtypes=COMPLEX),),
     **{
@@ -341,11 +341,15 @@ def attempt(operator: Operator, sample: Any, dtype: torch.dtype) -> int:
 def gradients_of(roots: list, leaves: list) -> tuple[Any, Any]:
     """The gradients of all leaves in pargrad and in torch, None where none arrives."""
     seeds = [weights(tuple(x.shape), array_of(x).dtype) for x, _ in roots]
-    theirs = torch.autograd.grad([x for x, _ in roots], [x for x, _ in leaves], [*map(torch.tensor, seeds)], None, False, allow_unused=True)
+    theirs = torch.autograd.grad(
+        [x for x, _ in roots], [x for x, _ in leaves], [*map(torch.tensor, seeds)], None, False, allow_unused=True
+    )
     reached = [(x, pargrad.Tensor(seed)) for (_, x), seed in zip(roots, seeds) if x.requires_grad]
     if not reached:
         return (None,) * len(leaves), theirs
-    ours = pargrad.autograd.grad([x for x, _ in reached], [x for _, x in leaves], [g for _, g in reached], allow_unused=True)
+    ours = pargrad.autograd.grad(
+        [x for x, _ in reached], [x for _, x in leaves], [g for _, g in reached], allow_unused=True
+    )
     return ours, theirs
 
 
@@ -433,7 +437,9 @@ def main() -> None:
         print(f"| {' | '.join((operator.title, *marks(operator), '; '.join(reasons)))} |")
     names = {operator.name for operator in OPERATORS if not operator.is_alias}
     there = {operator.name for operator in OPERATORS if not operator.is_alias and operator.twin is not None}
-    print(f"\nOf {len(names)} operators {len(there)} are there. Of those that have a derivative, {len(counted())} agree in")
+    print(
+        f"\nOf {len(names)} operators {len(there)} are there. Of those that have a derivative, {len(counted())} agree in"
+    )
     print("value and gradient on all samples tried in float32 and float64, none counted under two names.")
 
 

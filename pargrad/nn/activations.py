@@ -1,6 +1,6 @@
 """Activations as functions, with torch.nn.functional's names and arguments.
 
-`inplace` is taken and changes nothing: the result is another tensor. What writes in place ends in an underscore.
+`inplace=True` overwrites the input, as do the functions whose names end in an underscore.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import numpy as np
 
 from pargrad import operators, random
 from pargrad.compositions import position
-from pargrad.inplace import of_function
+from pargrad.inplace import obeying_inplace, of_function
 from pargrad.rules import RULES
 from pargrad.tensor import Tensor, apply
 
@@ -22,11 +22,13 @@ tanh: Callable[..., Tensor] = operators.tanh
 # ----- linear in pieces -----
 
 
+@obeying_inplace
 def relu(input: Tensor, inplace: bool = False) -> Tensor:
     """max(x, 0)"""
     return apply(RULES["relu"], input)
 
 
+@obeying_inplace
 def leaky_relu(input: Tensor, negative_slope: float = 0.01, inplace: bool = False) -> Tensor:
     """x where it is positive, negative_slope * x elsewhere."""
     return apply(RULES["prelu"], input, float(negative_slope))
@@ -47,6 +49,7 @@ def prelu(input: Tensor, weight: Tensor) -> Tensor:
     return apply(RULES["prelu"], input, weight.reshape(-1, *(1,) * (input.ndim - 2)))
 
 
+@obeying_inplace
 def rrelu(
     input: Tensor, lower: float = 1.0 / 8, upper: float = 1.0 / 3, training: bool = False, inplace: bool = False
 ) -> Tensor:
@@ -65,6 +68,7 @@ def rrelu(
     return apply(RULES["prelu"], input, slopes)
 
 
+@obeying_inplace
 def hardtanh(input: Tensor, min_val: float = -1.0, max_val: float = 1.0, inplace: bool = False) -> Tensor:
     """x, and the bound where x is outside of [min_val, max_val]."""
     if min_val > max_val:
@@ -72,16 +76,19 @@ def hardtanh(input: Tensor, min_val: float = -1.0, max_val: float = 1.0, inplace
     return apply(RULES["hardtanh"], input, min_val=min_val, max_val=max_val)
 
 
+@obeying_inplace
 def relu6(input: Tensor, inplace: bool = False) -> Tensor:
     """min(max(x, 0), 6)"""
     return hardtanh(input, 0, 6)
 
 
+@obeying_inplace
 def hardsigmoid(input: Tensor, inplace: bool = False) -> Tensor:
     """relu6(x + 3) / 6"""
     return relu6(input + 3) / 6
 
 
+@obeying_inplace
 def hardswish(input: Tensor, inplace: bool = False) -> Tensor:
     """x * relu6(x + 3) / 6 (Howard et al. 2019)"""
     return input * relu6(input + 3) / 6
@@ -102,6 +109,7 @@ def softshrink(input: Tensor, lambd: float = 0.5) -> Tensor:
     return operators.where(inside, 0.0, outside)
 
 
+@obeying_inplace
 def threshold(input: Tensor, threshold: float, value: float, inplace: bool = False) -> Tensor:
     """x where it is above the threshold, value elsewhere."""
     return operators.where(input <= threshold, value, input)
@@ -110,16 +118,19 @@ def threshold(input: Tensor, threshold: float, value: float, inplace: bool = Fal
 # ----- smooth -----
 
 
+@obeying_inplace
 def elu(input: Tensor, alpha: float = 1.0, inplace: bool = False) -> Tensor:
     """x where it is positive, alpha * (exp(x) - 1) elsewhere (Clevert et al. 2016)."""
     return apply(RULES["elu"], input, alpha=alpha)
 
 
+@obeying_inplace
 def selu(input: Tensor, inplace: bool = False) -> Tensor:
     """elu, with the alpha and scale that keep mean 0 and variance 1 (Klambauer et al. 2017)."""
     return apply(RULES["elu"], input, alpha=1.6732632423543772848170429916717, scale=1.0507009873554804934193349852946)
 
 
+@obeying_inplace
 def celu(input: Tensor, alpha: float = 1.0, inplace: bool = False) -> Tensor:
     """x where it is positive, alpha * (exp(x / alpha) - 1) elsewhere (Barron 2017)."""
     if alpha == 0:
@@ -137,11 +148,13 @@ def gelu(input: Tensor, approximate: str = "none") -> Tensor:
     return apply(RULES["gelu" if approximate == "none" else "gelu_tanh"], input)
 
 
+@obeying_inplace
 def silu(input: Tensor, inplace: bool = False) -> Tensor:
     """x * sigmoid(x)"""
     return apply(RULES["silu"], input)
 
 
+@obeying_inplace
 def mish(input: Tensor, inplace: bool = False) -> Tensor:
     """x * tanh(softplus(x)) (Misra 2020)"""
     return apply(RULES["mish"], input)

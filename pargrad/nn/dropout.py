@@ -1,6 +1,6 @@
 """Dropout: what is drawn is torch's for the same seed; inside a data-parallel step it belongs to the shard.
 
-`inplace` is taken and changes nothing: the result is another tensor.
+`inplace=True` overwrites the input.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import math
 import numpy as np
 
 from pargrad import random
+from pargrad.inplace import obeying_inplace
 from pargrad.sampling import memory_order
 from pargrad.tensor import Tensor
 
@@ -51,6 +52,7 @@ def idle(name: str, input: Tensor, p: float, training: bool) -> bool:
     return not training or p == 0.0 or not input.numel()
 
 
+@obeying_inplace
 def dropout(input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:
     """Zeroes elements with probability p and divides the others by 1 - p; the identity where not training.
 
@@ -59,16 +61,19 @@ def dropout(input: Tensor, p: float = 0.5, training: bool = True, inplace: bool 
     return input if idle("dropout", input, p, training) else scaled(input, p, kept_of(input, p))
 
 
+@obeying_inplace
 def dropout1d(input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:
     """dropout of whole channels: input (N, C, L), or (C, L) for one example."""
     return dropout_of_channels("dropout1d", input, p, training, (2, 3), single=2)
 
 
+@obeying_inplace
 def dropout2d(input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:
     """dropout of whole channels: input (N, C, H, W). (N, C, L) is taken as dropout1d takes it, as torch has it."""
     return dropout_of_channels("dropout2d", input, p, training, (3, 4), single=None)
 
 
+@obeying_inplace
 def dropout3d(input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:
     """dropout of whole channels: input (N, C, D, H, W), or (C, D, H, W) for one example."""
     return dropout_of_channels("dropout3d", input, p, training, (4, 5), single=4)
@@ -101,6 +106,7 @@ def alpha(name: str, input: Tensor, p: float, training: bool, by_channel: bool) 
     return input * (keep.astype(input.dtype) * scale) + dropped
 
 
+@obeying_inplace
 def alpha_dropout(input: Tensor, p: float = 0.5, training: bool = False, inplace: bool = False) -> Tensor:
     """dropout that keeps mean 0 and variance 1, for selu: what is dropped becomes selu's lowest value.
 
@@ -109,6 +115,7 @@ def alpha_dropout(input: Tensor, p: float = 0.5, training: bool = False, inplace
     return alpha("alpha_dropout", input, p, training, by_channel=False)
 
 
+@obeying_inplace
 def feature_alpha_dropout(input: Tensor, p: float = 0.5, training: bool = False, inplace: bool = False) -> Tensor:
     """alpha_dropout of whole channels, dim 1."""
     return alpha("feature_alpha_dropout", input, p, training, by_channel=True)

@@ -66,7 +66,7 @@ class LBFGS(Optimizer):
 
     # ----- one step -----
 
-    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+    def take_step(self, closure: Callable[[], Any] | None) -> Any:
         """Minimizes what closure computes, and returns its value at the beginning."""
         if closure is None:
             raise TypeError(

@@ -12,11 +12,12 @@ value. Where gradients are sparse, torch has SparseAdam; gradients are dense her
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, ClassVar
 
 import numpy as np
 
+from pargrad.graph import RemovableHandle
 from pargrad.modes import enable_grad
 from pargrad.tensor import Tensor
 
@@ -38,6 +39,8 @@ class Optimizer:
         self.defaults = defaults
         self.state: dict[Tensor, dict[str, Any]] = defaultdict(dict)
         self.param_groups: list[dict[str, Any]] = []
+        self.before_step: dict[int, Any] = {}  # hooks
+        self.after_step: dict[int, Any] = {}
         if isinstance(params, set | frozenset):
             raise TypeError(
                 f"{type(self).__name__}: a set of parameters has no order, and state is saved by order: write a list"
@@ -129,6 +132,23 @@ class Optimizer:
 
     def step(self, closure: Any = None) -> Any:
         """One update of every parameter that has a gradient; one without is left alone, its state too."""
+        for hook in list(self.before_step.values()):
+            hook(self, (closure,), {})
+        loss = self.take_step(closure)
+        for hook in list(self.after_step.values()):
+            hook(self, (closure,), {})
+        return loss
+
+    def register_step_pre_hook(self, hook: Callable) -> RemovableHandle:
+        """Calls hook(optimizer, args, kwargs) before each `step`; the data-parallel trainer calls no `step`."""
+        return RemovableHandle(self.before_step, hook)
+
+    def register_step_post_hook(self, hook: Callable) -> RemovableHandle:
+        """Calls hook(optimizer, args, kwargs) after each `step`; the data-parallel trainer calls no `step`."""
+        return RemovableHandle(self.after_step, hook)
+
+    def take_step(self, closure: Any) -> Any:
+        """The step itself, which gives the closure's loss."""
         loss = None
         if closure is not None:
             with enable_grad():
