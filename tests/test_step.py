@@ -400,7 +400,8 @@ def make(**options):
 
 
 @pytest.mark.parametrize(("options", "error", "told"), [
-    ({"scheduler": object()}, ValueError, "scheduler"),
+    ({"scheduler": object()}, TypeError, "optim.lr_scheduler.StepLR"),
+    ({"schedule_per": "batch"}, ValueError, "schedule_per"),
     ({"run_dir": "here"}, ValueError, "run_dir"),
     ({"resume": "never"}, ValueError, "resume"),
     ({"callbacks": [print]}, ValueError, "callbacks"),

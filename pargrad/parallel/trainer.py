@@ -21,14 +21,13 @@ from pargrad.parallel.errors import ResourcesError
 from pargrad.parallel.objective import Objective
 from pargrad.parallel.pool import Pool, SerialPool
 from pargrad.parallel.progress import Progress, check_choice, say
+from pargrad.parallel.schedule import Schedule
 from pargrad.parallel.shards import check_shards
 from pargrad.parallel.step import Step, Work, make_layout, of_shape, set_mode
 from pargrad.tensor import Tensor
 
 # Arguments whose meaning is fixed but whose work is not done yet, with their defaults.
 NOT_YET: dict[str, Any] = {
-    "scheduler": None,
-    "schedule_per": "epoch",
     "metrics": (),
     "callbacks": (),
     "run_dir": None,
@@ -50,6 +49,8 @@ class Trainer:
     num_workers: Ray actors, one core each; "auto": the free cores, at most `shards`; 0: this process alone.
     address: "local" starts a Ray for this trainer; "auto" or "host:port" joins one; a Ray that this process has
     already initialised is used as it is.
+    scheduler: an `optim.lr_scheduler` of that optimizer; its `step()` is called after each epoch (ReduceLROnPlateau is
+    given the validation loss, or the loss), or after each step with schedule_per="step".
     clip_norm: the largest norm of the batch's gradient, as torch's `clip_grad_norm_`.
     seed: of the epochs' orders (torch's randperm seeded seed + epoch) and of what is drawn inside the shards.
     start_timeout: seconds that the workers may take to start. progress: "auto", "bar", "lines" or "off".
@@ -106,6 +107,7 @@ class Trainer:
             raise ValueError(f"expected batch_size of at least 1, got {batch_size!r}")
         if clip_norm is not None and not clip_norm > 0:
             raise ValueError(f"expected clip_norm above 0 (or None), got {clip_norm}")
+        self.schedule = Schedule(scheduler, schedule_per, optimizer)
         self.model = model
         self.optimizer = optimizer
         self.batch_size = batch_size
@@ -177,6 +179,8 @@ class Trainer:
                 if validation is not None and self.batches == 0:
                     results = scoring.evaluate(pool, validation, self.progress)
                     self.history[-1].update({f"validation_{k}": v for k, v in results.items() if k != "count"})
+                if self.batches == 0:
+                    self.schedule.after_epoch(self.history[-1])
         self.publish(pool)
         return self.history
 
@@ -225,6 +229,7 @@ class Trainer:
         epoch, before, batches, completed = self.epoch, self.steps, self.batches, pool.completed
         examples, total, divisor = 0, 0.0, 0.0
         started = time.perf_counter()
+        self.schedule.begin(before)
         bar = Progress(self.progress, f"epoch {epoch + 1}", len(data) - batches * self.batch_size)
         try:
             for result in pool.run(data, self.steps_of_epoch(len(data), last_step), self.clip_norm):
@@ -236,6 +241,7 @@ class Trainer:
             # Not what was reported but what was done: after an error these differ.
             done = pool.completed - completed
             self.steps, self.batches = before + done, batches + done
+            self.schedule.settle(self.steps)
             if self.batches * self.batch_size >= len(data):
                 self.epoch, self.batches = epoch + 1, 0
         seconds = time.perf_counter() - started
@@ -257,6 +263,7 @@ class Trainer:
                 return
             options = [{k: v for k, v in group.items() if k != "params"} for group in self.optimizer.param_groups]
             yield Step(number, epoch, order[start : start + self.batch_size], options)
+            self.schedule.after_step(number)
 
     def open(self) -> Pool:
         """The pool, which is made at the first call."""
