@@ -26,6 +26,9 @@ from pargrad.rules.table import Rule
 from pargrad.tensor import Tensor, apply
 
 
+FLOATS = {np.dtype(np.float32), np.dtype(np.float64)}
+
+
 class Stacked(Tensor):
     """Tensors of one shape and dtype, as one; slices: their arrays under a leading axis."""
 
@@ -85,7 +88,9 @@ class Stacked(Tensor):
             moving = {x.dtype for i, x in enumerate(arrays) if isinstance(x, np.ndarray) and i not in rule.fixed}
             if len(moving) > 1:
                 raise NotStackable("promotion looks at dimensions")
-            arrays = coerce(rule, arrays)
+            # Floats of one width and weak literals are the way of nearly every call: there is nothing to promote.
+            if not moving <= FLOATS or not all(type(x) is np.ndarray or type(x) is float for x in arrays):
+                arrays = coerce(rule, arrays)
         result = rule.stack(rule.function, arrays, stacked, settings)
         if not rule.differentiable:
             return Stacked(as_array(result))

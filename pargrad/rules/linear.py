@@ -50,6 +50,11 @@ def rows(x):
     return x if x.ndim == 2 else x.reshape(math.prod(x.shape[:-1]), x.shape[-1])
 
 
+def as_rows(x):
+    """A stack of slices, each as one matrix."""
+    return x.reshape(len(x), math.prod(x.shape[1:-1]), x.shape[-1])
+
+
 def linear_of_slices(function, arrays, stacked, settings):
     """The products that `linear` chooses for one slice, for each of them."""
     x, weight, bias = arrays
@@ -57,6 +62,10 @@ def linear_of_slices(function, arrays, stacked, settings):
         y, *vjps = linear_of_slices(function, [np.expand_dims(x, -2), weight, bias], stacked, settings)
         of_x, of_weight, of_bias = (lambda g, vjp=vjp: vjp(np.expand_dims(g, -2)) for vjp in vjps)
         return y[..., 0, :], lambda g: of_x(g)[..., 0, :], of_weight, of_bias
+    if x.ndim - stacked[0] > 2 and stacked == [True, False, False]:  # as rows, where one slice is taken as rows
+        y, _, of_weight, of_bias = linear_of_slices(function, [as_rows(x), weight, bias], stacked, settings)
+        y = y.reshape(*x.shape[:-1], len(weight))
+        return y, lambda g: g @ weight, lambda g: of_weight(as_rows(g)), lambda g: of_bias(as_rows(g))
     if x.ndim - stacked[0] != 2:
         raise NotStackable
     count, width = next(len(one) for one, flag in zip(arrays, stacked) if flag), weight.shape[-2]
