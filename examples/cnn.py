@@ -1,4 +1,4 @@
-"""The well-known MNIST network of two convolutions, data-parallel: 99 % of the full test set within three epochs.
+"""The well-known MNIST network of two convolutions, data-parallel: 98.5 % of the full test set within three epochs.
 
 `--data-dir` names the directory of the full set's four files; without it, it is the embedded subset of 5,000 images.
 Dropout draws from a stream of each shard's own: the masks, and so the figures, are those of any number of workers,
@@ -32,7 +32,11 @@ class Net(nn.Module):
 
 
 def main(
-    num_workers: int | str = "auto", data_dir: str | None = None, epochs: int = 1, seed: int = 0
+    num_workers: int | str = "auto",
+    data_dir: str | None = None,
+    epochs: int = 1,
+    max_steps: int | None = None,
+    seed: int = 0,
 ) -> dict[str, float]:
     data = mnist.load("mnist", data_dir=data_dir)
     print(f"MNIST: {data.source}")
@@ -45,7 +49,7 @@ def main(
     figures = {}
     with Trainer(model, F.cross_entropy, optimizer, batch_size=128, num_workers=num_workers, seed=seed) as trainer:
         for epoch in range(1, epochs + 1):
-            loss = trainer.fit(train, epochs=1)[-1]["loss"]
+            loss = trainer.fit(train, epochs=1, max_steps=max_steps)[-1]["loss"]
             accuracy = trainer.score(test)
             figures[f"loss in epoch {epoch}"] = loss
             figures[f"accuracy after epoch {epoch}"] = accuracy

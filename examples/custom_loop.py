@@ -64,7 +64,7 @@ def main(epochs: int = 30, seed: int = 0) -> dict[str, float]:
     figures["accuracy"] = accuracy_of(model, test_loader)
 
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder, "spirals.safetensors")
+        path = Path(folder, "spirals.weights")
         save(model.state_dict(), path)
         again = make_model()
         again.load_state_dict(load(path))

@@ -3,13 +3,13 @@
 from collections.abc import Callable
 
 import pargrad.nn.functional as F
+from examples import command
 from pargrad import Tensor, manual_seed, nn, optim, rand, tensor
 
 STEPS = 100
 
 
 def train(name: str, loss_of: Callable[[Tensor], Tensor], inputs: Tensor, outputs: int) -> dict[str, float]:
-    manual_seed(1)
     model = nn.Linear(inputs.shape[1], outputs)
     optimizer = optim.SGD(model.parameters(), lr=0.2, momentum=0.9)
     figures = {}
@@ -24,8 +24,8 @@ def train(name: str, loss_of: Callable[[Tensor], Tensor], inputs: Tensor, output
     return figures
 
 
-def main() -> dict[str, float]:
-    manual_seed(0)
+def main(seed: int = 0) -> dict[str, float]:
+    manual_seed(seed)
     inputs = rand(60, 4)
     heights = inputs @ tensor([[1.0], [-2.0], [0.5], [3.0]]) + 0.1 * rand(60, 1)
     classes = (heights.squeeze(1) * 1.5).long().clamp(0, 2)  # 0, 1 or 2
@@ -53,4 +53,4 @@ def main() -> dict[str, float]:
 
 
 if __name__ == "__main__":
-    main()
+    command(main)

@@ -1,13 +1,14 @@
 """A small network learns which points lie inside a circle: model, loss, optimizer and the loop that trains."""
 
 import pargrad.nn.functional as F
+from examples import command
 from pargrad import manual_seed, nn, no_grad, optim, rand
 
 STEPS = 120
 
 
-def main() -> dict[str, float]:
-    manual_seed(0)
+def main(seed: int = 0) -> dict[str, float]:
+    manual_seed(seed)
     points = rand(256, 2) * 2 - 1
     inside = ((points * points).sum(1) < 0.5).long()
 
@@ -32,4 +33,4 @@ def main() -> dict[str, float]:
 
 
 if __name__ == "__main__":
-    main()
+    command(main)

@@ -25,10 +25,10 @@ def main(num_workers: int | str = "auto", epochs: int = 20, seed: int = 0) -> di
     train, validation = (x, (y - mean) / deviation), (validation[0], (validation[1] - mean) / deviation)
 
     model = nn.Sequential(nn.Linear(10, 32), nn.SiLU(), nn.Linear(32, 32), nn.SiLU(), nn.Linear(32, 1))
-    optimizer = optim.AdamW(model.parameters(), lr=5e-3)
+    optimizer = optim.AdamW(model.parameters(), lr=1e-2)
 
     figures = {}
-    with Trainer(model, F.mse_loss, optimizer, batch_size=200, num_workers=num_workers, seed=seed) as trainer:
+    with Trainer(model, F.mse_loss, optimizer, batch_size=50, num_workers=num_workers, seed=seed) as trainer:
         for epoch, entry in enumerate(trainer.fit(train, epochs=epochs, validation=validation), 1):
             if epoch % 5 == 0:
                 figures[f"loss in epoch {epoch}"] = entry["loss"]

@@ -1,12 +1,13 @@
 """A direction is learned: the parameter is any vector, and the graph divides it by its length."""
 
+from examples import command
 from pargrad import manual_seed, nn, optim, rand
 
 STEPS = 200
 
 
-def main() -> dict[str, float]:
-    manual_seed(0)
+def main(seed: int = 0) -> dict[str, float]:
+    manual_seed(seed)
     truth = rand(5) - 0.5
     truth = truth / (truth * truth).sum().sqrt()
     points = rand(100, 5) - 0.5
@@ -33,4 +34,4 @@ def main() -> dict[str, float]:
 
 
 if __name__ == "__main__":
-    main()
+    command(main)

@@ -70,9 +70,10 @@ globals().update(operators.PUBLIC)
 # What torch also has at its top level, with the same arguments.
 _LAYERS = """
     adaptive_avg_pool1d avg_pool1d bilinear celu celu_ channel_shuffle conv1d conv2d conv3d conv_transpose1d
-    conv_transpose2d conv_transpose3d cosine_similarity group_norm hardshrink layer_norm max_pool1d max_pool2d max_pool3d
-    pairwise_distance pdist pixel_shuffle pixel_unshuffle prelu rms_norm rrelu rrelu_ selu selu_ threshold threshold_
-""".split()
+    conv_transpose2d conv_transpose3d cosine_similarity group_norm hardshrink layer_norm max_pool1d max_pool2d
+    max_pool3d pairwise_distance pdist pixel_shuffle pixel_unshuffle prelu rms_norm rrelu rrelu_ selu selu_
+    threshold threshold_
+""".split()  # noqa: SIM905
 globals().update({name: getattr(nn.functional, name) for name in _LAYERS})
 
 __all__ = [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import signal
 import sys
 from collections.abc import Sequence
@@ -17,6 +18,7 @@ from pargrad.data.mnist import DATA_SETS, ImageData, load
 from pargrad.nn import functional as F
 
 EPOCHS, EPOCHS_OF_SUBSET = 3, 10
+CONFIG_FILE = "config.yaml"
 EXIT_USAGE, EXIT_INTERRUPTED, EXIT_TERMINATED = 2, 130, 143
 
 
@@ -36,8 +38,10 @@ class TrainConfig:
         seed: of the weights, the order of the examples, and dropout
         data_dir: where the data set's files are
         download: fetch the data set into the user's cache directory when it is nowhere found
-        run_dir: not there yet
-        resume: not there yet
+        run_dir: where checkpoints, metrics.jsonl and config.yaml are kept; without it nothing is
+        resume: auto goes on from the newest checkpoint in run_dir; never refuses one that has some; else a path
+        override: go on with another lr or weight_decay than the run had
+        checkpoint_steps: write a checkpoint every so many steps, beside those of every five minutes and epoch
         address: local starts a Ray of its own; auto or HOST:PORT joins one
         json: write the run's figures to this file
         progress: auto shows a bar on a terminal and plain lines elsewhere
@@ -56,6 +60,8 @@ class TrainConfig:
     download: bool = False
     run_dir: str | None = None
     resume: str = "auto"
+    override: bool = False
+    checkpoint_steps: int | None = None
     address: str = "local"
     json: str | None = None
     progress: Literal["auto", "off"] = "auto"
@@ -90,8 +96,10 @@ def make_parser() -> Any:
         action="store_true",
         help="fetch the data set into the user's cache directory if it is nowhere found",
     )
-    train.add_class_arguments(TrainConfig, skip={"data_set", "download"})
+    train.add_argument("--override", action="store_true", help="go on with another lr or weight_decay than the run had")
+    train.add_class_arguments(TrainConfig, skip={"data_set", "download", "override"})
     commands.add_subcommand("train", train, help="train on MNIST or Fashion-MNIST")
+    parser.train = train  # type: ignore[attr-defined]
     return parser
 
 
@@ -103,27 +111,49 @@ def underscored(argument: str) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command and gives its exit code."""
-    options = make_parser().parse_args(arguments)
+    parser = make_parser()
+    options = parser.parse_args(arguments)
     values = {name: value for name, value in vars(options.train).items() if name != "config" and value is not None}
     from pargrad.parallel import PargradError
 
     def terminate(number: int, frame: Any) -> None:
+        signal.signal(number, signal.SIG_IGN)  # the way out is not interrupted
         raise Terminated
 
+    config = TrainConfig(**values)
     before = signal.signal(signal.SIGTERM, terminate)
     try:
-        train(TrainConfig(**values))
+        train(config, config_text(parser, options))
         return 0
     except PargradError as error:
         return complain(error, error.exit_code)
     except (ValueError, OSError) as error:
         return complain(error, EXIT_USAGE)
     except KeyboardInterrupt:
-        return complain("interrupted; there is no checkpoint yet, so the next run starts over", EXIT_INTERRUPTED)
+        return complain(f"interrupted; {how_to_go_on(config)}", EXIT_INTERRUPTED)
     except Terminated:
-        return complain("terminated; there is no checkpoint yet, so the next run starts over", EXIT_TERMINATED)
+        return complain(f"terminated; {how_to_go_on(config)}", EXIT_TERMINATED)
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+def config_text(parser: Any, options: Any) -> str:
+    """The options as YAML that --config takes; with it a run goes on."""
+    kept = options.train.clone()
+    kept["resume"], kept["override"] = "auto", False
+    return parser.train.dump(kept)
+
+
+def how_to_go_on(config: TrainConfig) -> str:
+    from pargrad.parallel.checkpoints import checkpoints_in
+
+    if config.run_dir is None:
+        return "without --run-dir there is no checkpoint, so the next run starts over"
+    there = checkpoints_in(Path(config.run_dir, "checkpoints"))
+    if not there:
+        return f"there is no checkpoint in {config.run_dir} yet, so the next run starts over"
+    command = ["pargrad", "train", config.data_set, "--config", str(Path(config.run_dir, CONFIG_FILE))]
+    return f"there is a checkpoint after step {there[0][0]}; go on with: {shlex.join(command)}"
 
 
 def complain(message: Any, code: int) -> int:
@@ -132,16 +162,20 @@ def complain(message: Any, code: int) -> int:
     return code
 
 
-def train(config: TrainConfig) -> dict[str, Any]:
-    """Trains and scores as the options say, prints what it does, and gives the figures that --json writes."""
+def train(config: TrainConfig, text: str = "") -> dict[str, Any]:
+    """Trains and scores as the options say, prints what it does, and gives the figures that --json writes.
+
+    text: what is written into the run directory's config.yaml.
+    """
     from pargrad.parallel import Trainer, state_sha256
+    from pargrad.parallel.checkpoints import write_whole
 
     if config.model == "cnn":
         raise ValueError("--model cnn is not there yet: write --model mlp")
     if config.epochs is not None and config.epochs < 1:
         raise ValueError(f"--epochs {config.epochs}: expected at least 1")
-    if config.run_dir is not None or config.resume != "auto":
-        raise ValueError("--run-dir and --resume are not there yet: leave them out")
+    if config.run_dir is None and (config.resume != "auto" or config.override or config.checkpoint_steps is not None):
+        raise ValueError("--resume, --override and --checkpoint-steps need a --run-dir")
     if config.json is not None and not Path(config.json).absolute().parent.is_dir():
         raise ValueError(f"--json {config.json}: there is no directory {Path(config.json).absolute().parent}")
     images = load(
@@ -161,12 +195,22 @@ def train(config: TrainConfig) -> dict[str, Any]:
         shards=config.shards,
         num_workers=config.num_workers,
         address=config.address,
+        run_dir=config.run_dir,
+        resume=config.resume,
+        override=config.override,
+        checkpoint_steps=config.checkpoint_steps,
         seed=config.seed,
         progress=config.progress,
     ) as trainer:
         announce(config, images, model, trainer.num_workers)
+        if config.run_dir is not None:
+            write_whole(Path(config.run_dir, CONFIG_FILE), text.encode())
         for epoch in range(epochs):
-            *_, entry = trainer.fit((x, y), epochs=1, validation=test)
+            done = len(trainer.history)
+            trainer.fit((x, y), epochs=1, validation=test)
+            if len(trainer.history) == done:
+                continue  # an earlier process did this one
+            entry = trainer.history[-1]
             tell(
                 f"epoch {epoch + 1}/{epochs}: loss {entry['loss']:.4f}, "
                 f"test accuracy {entry['validation_accuracy']:.2%}, {entry['samples_per_second']:,.0f} samples/s"
@@ -178,7 +222,7 @@ def train(config: TrainConfig) -> dict[str, Any]:
         "accuracy": results["accuracy"],
         "loss": results["loss"],
         "train_seconds": seconds,
-        "samples_per_second": epochs * len(x) / seconds,
+        "samples_per_second": sum(entry["samples_per_second"] * entry["seconds"] for entry in history) / seconds,
         "steps": sum(entry["steps"] for entry in history),
         "num_workers": workers,
         "shards": config.shards,

@@ -90,7 +90,7 @@ def lu(A: Tensor, pivot: bool = True, get_infos: bool = False, out: Any = None) 
 
 
 def lu_unpack(LU_data: Tensor, LU_pivots: Tensor, unpack_data: bool = True, unpack_pivots: bool = True) -> Any:
-    """A named tuple (P, L, U) with A = P @ L @ U, given what linalg.lu_factor gave of A; what is not wanted is empty."""
+    """A named tuple (P, L, U) with A = P @ L @ U, given what lu_factor gave of A; what is not wanted is empty."""
     rows, columns = LU_data.shape[-2:]
     count = min(rows, columns)
     P = L = U = Tensor(np.zeros(0, LU_data.dtype))
@@ -113,7 +113,7 @@ def triangular_solve(
 
 
 def geqrf(input: Tensor) -> Any:
-    """A named tuple (a, tau): R, and below its diagonal the vectors of the reflections that make Q, as LAPACK has it."""
+    """A named tuple (a, tau): R, below its diagonal the vectors of the reflections that make Q, as LAPACK has it."""
     packed, tau = np.linalg.qr(input.array, mode="raw")
     return reflections(Tensor(np.ascontiguousarray(np.swapaxes(packed, -1, -2))), Tensor(tau))
 

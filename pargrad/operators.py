@@ -11,7 +11,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pargrad import complex_numbers, compositions, indexing, inplace, matrices, products, reductions, searching, variants
+from pargrad import (
+    complex_numbers,
+    compositions,
+    indexing,
+    inplace,
+    matrices,
+    products,
+    reductions,
+    searching,
+    variants,
+)
 from pargrad.compositions import position
 from pargrad.promotion import CATEGORY_DEFAULT, result_dtype
 from pargrad.rules import RULES
@@ -44,7 +54,10 @@ INTERNAL = (
     | {"median_of_all", "nanmedian_of_all", "getitem", "linear", "to"}
 )
 # Functions of torch's that are no methods of its Tensor.
-NOT_METHODS = {"trapezoid", "cumulative_trapezoid", "trapz", "var_mean", "std_mean", "cat", "concat", "concatenate", "stack", "fill", "broadcast_shapes"}
+NOT_METHODS = {
+    "broadcast_shapes", "cat", "concat", "concatenate", "cumulative_trapezoid", "fill", "stack", "std_mean",
+    "trapezoid", "trapz", "var_mean",
+}  # fmt: skip
 NOT_METHODS |= compositions.NOT_METHODS | complex_numbers.NOT_METHODS | products.NOT_METHODS | {"rsub"}
 NOT_METHODS |= searching.NOT_METHODS | matrices.NOT_METHODS | variants.NOT_METHODS
 
@@ -425,7 +438,7 @@ IN_PLACE_FUNCTIONS = """
     clamp_min clip conj_physical cos cosh deg2rad detach erf erfc exp exp2 expm1 fill fix floor frac i0 index_put ldexp
     log log10 log1p log2 logit nan_to_num neg negative rad2deg reciprocal relu resize_as round rsqrt sigmoid sin sinc
     sinh sqrt square tan tanh trunc xlogy zero
-""".split()
+""".split()  # noqa: SIM905
 PUBLIC.update({f"{name}_": METHODS[f"{name}_"] for name in IN_PLACE_FUNCTIONS})
 globals().update({f"{name}_": METHODS[f"{name}_"] for name in IN_PLACE_FUNCTIONS})
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import hypothesis
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 
 PROOFS: dict[str, "Proof"] = {}
 
@@ -63,7 +63,7 @@ def hold(check: Callable, strategy, examples: int, seed: int) -> int:
     @hypothesis.seed(seed)
     @settings(
         max_examples=examples, deadline=None, database=None, report_multiple_bugs=False,
-        suppress_health_check=list(HealthCheck),
+        phases=(Phase.generate, Phase.shrink), suppress_health_check=list(HealthCheck),
     )  # fmt: skip
     @given(strategy)
     def holds(case):

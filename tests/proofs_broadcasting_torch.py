@@ -96,9 +96,14 @@ def torch_has_no_answer(name, arrays):
     """Where what torch gives is not what the function is."""
     first, second = (np.asarray(x) for x in arrays[:2])
     if name in ("pow", "float_power", "ipow"):  # it gives 0 ** z no number, whatever z
-        return not first.all() and "c" in first.dtype.kind + second.dtype.kind
-    if name == "atan2" and first.dtype == np.uint8:  # it takes -1 for 255
-        return True
+        # And it refuses what is wrapped in every other operator: a negative literal beside uint8.
+        wrapped = first.dtype == np.uint8 and second.dtype.kind == "i" and (second < 0).any()
+        return wrapped or (not first.all() and "c" in first.dtype.kind + second.dtype.kind)
+    if name == "addcdiv":  # which infinity, or none, a complex number divided by 0 is, depends on the arithmetic
+        kinds = {np.asarray(x).dtype.kind for x in arrays}
+        return "c" in kinds and not np.all(arrays[2])
+    if name in ("atan2", "lerp"):  # it takes -1 for 255 on the way
+        return np.uint8 in [np.asarray(x).dtype for x in arrays]
     # Its derivative of ldexp takes 2 ** -1 for 0 where the exponent is an integer.
     return name == "ldexp" and second.dtype.kind == "i" and (second < 0).any()
 

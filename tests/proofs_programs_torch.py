@@ -104,7 +104,7 @@ SHAPED = {
     "outer": lambda lib, x, y, n: lib.outer(small(x).reshape(-1)[:4], y.reshape(-1)[:3]),
     "pad": lambda lib, x, y, n: lib.nn.functional.pad(small(x), (1, n % 2), value=0.5),
     "repeat": lambda lib, x, y, n: small(x).repeat(2, *[1] * (x.ndim - 1)),
-    "repeat_interleave": lambda lib, x, y, n: lib.repeat_interleave(small(x), 2, dim=axis(x, n)),
+    "repeat_interleave": lambda lib, x, y, n: lib.repeat_interleave(matrix(small(x)), 2, dim=0),
     "roll": lambda lib, x, y, n: lib.roll(x, 1, axis(x, n)),
     "scatter_add": lambda lib, x, y, n: lib.index_add(x, 0, lib.tensor([0, pick(x, n)]), lib.stack([x[0], x[-1]])),
     "stack": lambda lib, x, y, n: lib.stack([small(x), lib.cos(x)], n % (x.dim() + 1)),

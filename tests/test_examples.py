@@ -1,5 +1,6 @@
 """The examples run and learn, the README lists them, and their twins are the same scripts with other imports."""
 
+import ast
 import importlib
 import importlib.util
 import math
@@ -11,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import examples
 import pargrad
 from examples import compare
 from pargrad.rules import RULES
@@ -18,7 +20,6 @@ from pargrad.rules import RULES
 FOLDER = Path(__file__).parent.parent / "examples"
 SCRIPTS = {path.stem for path in FOLDER.glob("*.py")} - {"__init__", "compare"}
 WITHOUT_A_TWIN = {"own_operator"}  # half of it is pargrad's own way
-IMPORT = re.compile(r"(from|import) (pargrad|torch)\b")
 
 WAYS = ("Function", "rule")
 
@@ -39,15 +40,33 @@ LEARNED = {
         all(2.9 < figures[f"slope by {way}"] < 3.1 and -1.0 < figures[f"offset by {way}"] < -0.8 for way in WAYS)
         and all(figures[f"gradient by {way}"] < 1e-6 for way in WAYS)
     ),
-    "mnist": lambda figures: figures["accuracy after epoch 1"] > 0.85 and figures["loss of epoch 1"] < 1.3,
+    "mnist": lambda figures: figures["accuracy after epoch 3"] > 0.9 and figures["loss at step 100"] < 0.5,
+    "cnn": lambda figures: figures["accuracy after epoch 1"] > 0.75 and figures["loss in epoch 1"] < 1.6,
+    "char_gpt": lambda figures: figures["loss at step 1"] > 4.3 and figures["loss at step 20"] < 3.3,
+    "regression": lambda figures: (
+        # Without the columns, predictions are off by 5.
+        figures["root mean square error"] < 2.5 and figures["validation loss after epoch 5"] < 0.4
+    ),
+    "custom_loop": lambda figures: (
+        figures["accuracy"] == figures["accuracy after loading"] > 0.9 and figures["loss after epoch 15"] < 0.3
+    ),
 }
-SHORT = {"mnist": {"num_workers": 0, "epochs": 1}}
+SHORT = {
+    "mnist": {"num_workers": 0, "epochs": 3},
+    "cnn": {"num_workers": 0, "max_steps": 12},
+    "char_gpt": {"steps": 20},
+    "regression": {"num_workers": 0, "epochs": 5},
+    "custom_loop": {"epochs": 15},
+}
 
 
 def test_there_is_a_check_and_a_twin_for_every_example():
     assert set(LEARNED) == SCRIPTS
     assert set(compare.PAIRS) == SCRIPTS - WITHOUT_A_TWIN
-    assert {path.stem for path in (FOLDER / "pytorch").glob("*.py")} - {"__init__"} == SCRIPTS - WITHOUT_A_TWIN
+    assert {path.stem for path in (FOLDER / "pytorch").glob("*.py")} - {
+        "__init__",
+        "trainer",
+    } == SCRIPTS - WITHOUT_A_TWIN
 
 
 @pytest.fixture(autouse=True)
@@ -81,7 +100,13 @@ def test_the_checks_see_that_nothing_was_learned(name):
 
 
 @pytest.mark.parametrize(
-    "arguments", [["examples.unit_vector"], ["examples.own_operator"], ["examples.mnist", "0"]], ids=str
+    "arguments",
+    [
+        ["examples.unit_vector"],
+        ["examples.own_operator"],
+        ["examples.regression", "--num-workers", "0", "--epochs", "5"],
+    ],
+    ids=str,
 )
 def test_an_example_is_a_script(arguments):
     result = subprocess.run([sys.executable, "-m", *arguments], cwd=FOLDER.parent, capture_output=True, text=True)
@@ -89,24 +114,46 @@ def test_an_example_is_a_script(arguments):
     assert len(result.stdout.splitlines()) > 3
 
 
-def without_imports(path):
-    """A script's lines but for the imports of pargrad or torch, and those lines with one name for both."""
-    lines = path.read_text().splitlines()
-    return [re.sub(r"\b(pargrad|torch)\b", "library", line) if IMPORT.match(line) else line for line in lines]
+def names_and_lines(path):
+    """The names that a script imports, and its lines without its imports."""
+    text = path.read_text()
+    imports = [node for node in ast.parse(text).body if isinstance(node, ast.Import | ast.ImportFrom)]
+    numbers = {number for node in imports for number in range(node.lineno, node.end_lineno + 1)}
+    lines = [line for number, line in enumerate(text.splitlines(), 1) if line and number not in numbers]
+    return {(alias.name.removeprefix("pargrad.").removeprefix("torch."), alias.asname)
+            for node in imports for alias in node.names}, lines  # fmt: skip
 
 
-@pytest.mark.parametrize("name", sorted(SCRIPTS - {"mnist"} - WITHOUT_A_TWIN))
+@pytest.mark.parametrize("name", sorted(SCRIPTS - WITHOUT_A_TWIN))
 def test_twins_differ_in_their_imports_alone(name):
-    assert without_imports(FOLDER / f"{name}.py") == without_imports(FOLDER / "pytorch" / f"{name}.py")
-    assert "pargrad" not in (FOLDER / "pytorch" / f"{name}.py").read_text()
+    assert names_and_lines(FOLDER / f"{name}.py") == names_and_lines(FOLDER / "pytorch" / f"{name}.py")
+    text = (FOLDER / "pytorch" / f"{name}.py").read_text()
+    assert "pargrad" not in text.replace("from pargrad.data import mnist", "")  # arrays, read from files
+    assert re.search(r"^from torch import", text, re.MULTILINE)
 
 
 def test_the_comparison_of_twins_sees_a_difference(tmp_path):
     twin = tmp_path / "twin.py"
     text = (FOLDER / "mlp.py").read_text()
-    for old, new in [("lr=0.005", "lr=0.05"), ("from pargrad import manual_seed", "from torch import seed")]:
+    for old, new in [("lr=0.005", "lr=0.05"), ("import manual_seed", "import seed"), ("nn.functional", "nn.init")]:
         twin.write_text(text.replace(old, new))
-        assert without_imports(twin) != without_imports(FOLDER / "mlp.py")
+        assert twin.read_text() != text
+        assert names_and_lines(twin) != names_and_lines(FOLDER / "mlp.py")
+
+
+def test_every_parameter_of_a_script_is_an_option(monkeypatch, capsys):
+    given = {}
+
+    def main(data_dir: str | None = None, steps: int = 3, num_workers: int | str = "auto"):
+        given.update(data_dir=data_dir, steps=steps, num_workers=num_workers)
+
+    monkeypatch.setattr(sys, "argv", ["script", "--data-dir", "some/where", "--num-workers", "2"])
+    examples.command(main)
+    assert given == {"data_dir": "some/where", "steps": 3, "num_workers": 2}
+    monkeypatch.setattr(sys, "argv", ["script", "--step-size", "2"])
+    with pytest.raises(SystemExit):
+        examples.command(main)
+    assert "unrecognized arguments: --step-size" in capsys.readouterr().err
 
 
 def test_the_readme_lists_every_example_with_its_command():
@@ -122,21 +169,48 @@ def test_the_readme_lists_every_example_with_its_command():
 
 
 def test_differences_are_relative_and_infinite_where_one_side_has_no_figure():
-    ours = {"same": 0.0, "larger": 2.0, "nan": math.nan, "ours": 1.0}
-    theirs = {"same": 0.0, "larger": 1.0, "nan": math.nan, "theirs": 1.0}
+    ours = {"same": 0.0, "larger": 2.0, "nan": math.nan, "ours": 1.0, "accuracy": 0.5}
+    theirs = {"same": 0.0, "larger": 1.0, "nan": math.nan, "theirs": 1.0, "accuracy": 0.75}
     assert compare.differences(ours, theirs) == {
-        "same": 0.0, "larger": 0.5, "nan": math.inf, "ours": math.inf, "theirs": math.inf,
+        "same": 0.0, "larger": 0.5, "nan": math.inf, "ours": math.inf, "theirs": math.inf, "accuracy": 0.25,
     }  # fmt: skip
 
 
-@pytest.mark.parametrize(("theirs", "code", "told"), [(1.00005, 0, "all agree"), (1.0003, 1, "more than 0.0001: mlp")])
-def test_a_pair_that_differs_ends_with_an_error(monkeypatch, capsys, theirs, code, told):
-    monkeypatch.setattr(compare, "figures_of", lambda module: {"loss": theirs if ".pytorch." in module else 1.0})
+@pytest.mark.parametrize(
+    ("figure", "theirs", "code", "told"),
+    [
+        ("loss", 1.00005, 0, "all agree"),
+        ("loss", 1.0003, 1, "too far apart: loss\n"),
+        ("accuracy", 1.0025, 0, "all agree"),
+        ("accuracy", 1.004, 1, "too far apart: accuracy\n"),
+        ("loss at step 7", 1.0003, 1, "too far apart: loss at step 7\n"),
+    ],
+)
+def test_a_pair_that_differs_ends_with_an_error(monkeypatch, capsys, figure, theirs, code, told):
+    monkeypatch.setattr(compare, "figures_of", lambda module, _: {figure: theirs if ".pytorch." in module else 1.0})
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: object())
     assert compare.main(["mlp"]) == code
     printed = capsys.readouterr().out
     assert told in printed
-    assert re.search(rf"loss\s+1\.00000000\s+{theirs:.8f}\s+{theirs - 1:.1e}", printed)
+    assert ("these do not agree: mlp" in printed) == bool(code)
+    row = rf"{figure}\s+1\.00000000\s+{theirs:.8f}\s+\d\.\de-\d\d"
+    assert bool(re.search(row, printed)) == compare.is_shown(figure)
+
+
+@pytest.mark.parametrize(("by", "code"), [(0.0005, 0), (0.002, 1)])
+def test_over_several_seeds_mean_accuracies_are_closer_than_each(monkeypatch, capsys, by, code):
+    asked = []
+
+    def figures_of(module, options):
+        asked.append((module, options))
+        return {"accuracy": 0.9 + options["seed"] / 100 + (by if ".pytorch." in module else 0)}
+
+    monkeypatch.setattr(compare, "figures_of", figures_of)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: object())
+    assert compare.main(["mnist", "--seeds", "3", "--data-dir", "there"]) == code
+    assert len(asked) == 6
+    assert ("examples.pytorch.mnist", {"num_workers": 0, "every": 1, "seed": 2, "data_dir": "there"}) in asked
+    assert f"mean accuracy over 3 seeds: 91.000% and {0.91 + by:.3%}" in capsys.readouterr().out
 
 
 def test_without_torch_the_comparison_says_so(monkeypatch, capsys):
@@ -153,7 +227,7 @@ def test_an_unknown_pair_is_refused(capsys):
 def test_a_script_that_fails_is_named_with_its_error(monkeypatch):
     monkeypatch.chdir(FOLDER.parent)
     with pytest.raises(RuntimeError, match=r"examples\.nothing ended with exit code 1:(.|\n)*No module named"):
-        compare.figures_of("examples.nothing")
+        compare.figures_of("examples.nothing", {})
 
 
 # ----- the operator of one's own -----

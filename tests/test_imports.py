@@ -61,7 +61,7 @@ LAYERS = {
     "optim": {"graph", "modes", "nn", "tensor", "optim"},
     "data": {"random", "tensor", "data", "utils"},
     "parallel": {"graph", "modes", "rules", "tensor", "stacking", "operators", "random", "creation", "nn", "optim"}
-    | {"data", "parallel"},
+    | {"data", "parallel", "serialization", "version"},
     "cli": {"nn", "optim", "data", "parallel", "version"},
     "__init__": {
         "accelerator",

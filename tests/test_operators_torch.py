@@ -1,10 +1,20 @@
 """pargrad agrees with torch on the samples of torch's own tests, but for what a table says."""
 
 import pytest
+import torch
 
 from tests.torch_operators import DIFFERENT, MISSING, OPERATORS, counted, missing, problems
 
 CASES = [(operator, dtype) for operator in OPERATORS if operator.twin is not None for dtype in operator.dtypes]
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread():
+    """Arrays as small as these are no work for two."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.mark.parametrize(

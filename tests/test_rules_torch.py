@@ -77,8 +77,7 @@ TWINS = {
     "mish": F.mish,
     "silu": F.silu,
     "softplus": F.softplus,
-    "standardize": lambda x, dim, eps: standardized(x, dim, eps)[0],
-    "standardize_with_moments": lambda x, dim, eps: standardized(x, dim, eps),
+    "standardize": lambda x, weight, bias, dim, eps: standardized(x, dim, eps) * weight + bias,
     "max": lambda x, dim, keepdim=False: tuple(torch.max(x, dim, keepdim)),
     "min": lambda x, dim, keepdim=False: tuple(torch.min(x, dim, keepdim)),
     "sigmoid_cross_entropy": lambda x, target: F.binary_cross_entropy_with_logits(x, target, reduction="none"),
@@ -92,7 +91,7 @@ TWINS = {
 def standardized(x, dim, eps):
     mean = x.mean(dim, keepdim=True)
     variance = (x - mean).square().mean(dim, keepdim=True)
-    return (x - mean) / (variance + eps).sqrt(), mean.squeeze(dim), variance.squeeze(dim)
+    return (x - mean) / (variance + eps).sqrt()
 
 
 def true_ctc_loss(x, targets, input_lengths, target_lengths, blank):

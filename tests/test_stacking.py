@@ -110,8 +110,9 @@ def test_larger_stacks_have_the_bits_of_their_slices():
          ("sum", lambda n: sample((n, 301), dim=0), [True]),
          ("mean", lambda n: sample((n, 301), dim=1), [True]),
          ("log_softmax", lambda n: sample((n, 301), dim=1), [True]),
-         ("standardize", lambda n: sample((n, 301), dim=-1, eps=1e-5), [True]),
-         ("standardize", lambda n: sample((n, 5, 7), dim=(0, 2), eps=1e-5), [True])),
+         ("standardize", lambda n: sample((n, 301), (301,), (301,), dim=-1, eps=1e-5), [True, False, True]),
+         ("standardize", lambda n: sample((n, 5, 7), (5, 1), 0.0, dim=(0, 2), eps=1e-5), [True, False, False]),
+         ("standardize", lambda n: sample((n, 50), (50,), (50,), dim=0, eps=1e-5), [True, False, False])),
     ):  # fmt: skip
         name, make, stacked = one
         for dtype in (np.float32, np.float64):

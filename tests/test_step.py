@@ -402,7 +402,7 @@ def make(**options):
 @pytest.mark.parametrize(("options", "error", "told"), [
     ({"scheduler": object()}, TypeError, "optim.lr_scheduler.StepLR"),
     ({"schedule_per": "batch"}, ValueError, "schedule_per"),
-    ({"run_dir": "here"}, ValueError, "run_dir"),
+    ({"override": True}, ValueError, "need a run_dir"),
     ({"resume": "never"}, ValueError, "resume"),
     ({"callbacks": [print]}, ValueError, "callbacks"),
     ({"metrics": ("f1",)}, ValueError, "metrics"),

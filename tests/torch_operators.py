@@ -30,14 +30,12 @@ FIRST, MORE = 24, 12  # of an operator's samples the first ones, and a random ch
 DTYPES = (torch.float32, torch.float64, torch.complex64, torch.complex128, torch.int64, torch.bool)
 TOLERANCE = {np.dtype(np.float16): 1e-2, np.dtype(np.float32): 2e-5, np.dtype(np.float64): 1e-9}
 # Not counted as operators of their own: another's with its arguments turned round, or copied, or a cast.
-SAME = set(
-    """
+SAME = """
     __radd__ __rmul__ __rsub__ __rdiv__ __rmod__ __rpow__ __rmatmul__ true_divide trapz double float half cdouble cfloat
     alias_copy as_strided_copy diagonal_copy expand_copy narrow_copy permute_copy split_with_sizes_copy squeeze_copy
     t_copy transpose_copy unbind_copy unfold_copy unsqueeze_copy view_copy unsafe_chunk unsafe_split native_layer_norm
     native_group_norm native_batch_norm constant_pad_nd grid_sampler_2d grid_sampler_3d
-""".split()
-)
+""".split()  # noqa: SIM905
 DROPPED = ("out", "device", "layout", "memory_format", "pin_memory", "non_blocking")  # what has no meaning here
 
 
@@ -235,7 +233,7 @@ class Operator:
         """The samples that are tried, with their numbers among all."""
         torch.manual_seed(0)
         random.seed(0)
-        np.random.seed(0)  # noqa: NPY002 (what torch's samples draw from)
+        np.random.seed(0)  # what torch's samples draw from
         every = list(enumerate(self.info.sample_inputs("cpu", dtype, requires_grad=self.differentiable(dtype))))
         first, rest = every[:FIRST], every[FIRST:]
         return first[:4] if self.is_alias else first + random.Random(0).sample(rest, min(MORE, len(rest)))
@@ -437,9 +435,7 @@ def main() -> None:
         print(f"| {' | '.join((operator.title, *marks(operator), '; '.join(reasons)))} |")
     names = {operator.name for operator in OPERATORS if not operator.is_alias}
     there = {operator.name for operator in OPERATORS if not operator.is_alias and operator.twin is not None}
-    print(
-        f"\nOf {len(names)} operators {len(there)} are there. Of those that have a derivative, {len(counted())} agree in"
-    )
+    print(f"\nOf {len(names)} operators {len(there)} are there. Of those with a derivative {len(counted())} agree in")
     print("value and gradient on all samples tried in float32 and float64, none counted under two names.")
 
 

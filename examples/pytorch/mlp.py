@@ -3,11 +3,13 @@
 import torch.nn.functional as F
 from torch import manual_seed, nn, no_grad, optim, rand
 
+from examples import command
+
 STEPS = 120
 
 
-def main() -> dict[str, float]:
-    manual_seed(0)
+def main(seed: int = 0) -> dict[str, float]:
+    manual_seed(seed)
     points = rand(256, 2) * 2 - 1
     inside = ((points * points).sum(1) < 0.5).long()
 
@@ -32,4 +34,4 @@ def main() -> dict[str, float]:
 
 
 if __name__ == "__main__":
-    main()
+    command(main)

@@ -15,11 +15,12 @@ class Trainer:
         self.batches = []  # those of this epoch that are still to come
         self.history = []
 
-    def fit(self, data, *, epochs=math.inf, max_steps=math.inf, validation=None):
+    def fit(self, data, *, epochs=None, max_steps=None, validation=None):
         """Trains for so many more epochs or steps, whichever ends first; another call goes on in mid-epoch."""
         inputs, target = map(torch.as_tensor, data)
         self.model.train()
-        last_epoch, steps = self.epoch + epochs, 0
+        last_epoch, steps = math.inf if epochs is None else self.epoch + epochs, 0
+        max_steps = math.inf if max_steps is None else max_steps
         while self.epoch < last_epoch and steps < max_steps:
             if not self.batches:
                 shuffle = torch.Generator().manual_seed(self.seed + self.epoch)

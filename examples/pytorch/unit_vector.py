@@ -2,11 +2,13 @@
 
 from torch import manual_seed, nn, optim, rand
 
+from examples import command
+
 STEPS = 200
 
 
-def main() -> dict[str, float]:
-    manual_seed(0)
+def main(seed: int = 0) -> dict[str, float]:
+    manual_seed(seed)
     truth = rand(5) - 0.5
     truth = truth / (truth * truth).sum().sqrt()
     points = rand(100, 5) - 0.5
@@ -33,4 +35,4 @@ def main() -> dict[str, float]:
 
 
 if __name__ == "__main__":
-    main()
+    command(main)

@@ -11,6 +11,7 @@ import numpy as np
 from pargrad import operators
 from pargrad.nn.statistics import track_average, track_moments
 from pargrad.rules import RULES
+from pargrad.rules.normalization import moments
 from pargrad.tensor import Tensor, apply
 
 
@@ -20,6 +21,24 @@ def affine(input: Tensor, weight: Tensor | None, bias: Tensor | None, shape: tup
     if weight is None:
         return input if bias is None else input + bias
     return input * weight if bias is None else apply(RULES["addcmul"], bias, input, weight)
+
+
+def standardize(
+    input: Tensor,
+    dim: tuple[int, ...],
+    weight: Tensor | None,
+    bias: Tensor | None,
+    shape: tuple[int, ...] | None,
+    eps: float,
+    known: tuple | None = None,
+) -> Tensor:
+    """Input with mean 0 and variance 1 along dim, times weight plus bias, both of them laid out in `shape`.
+
+    known: the mean and the variance.
+    """
+    weight, bias = (x if x is None or shape is None else x.reshape(shape) for x in (weight, bias))
+    inputs = input, 1.0 if weight is None else weight, 0.0 if bias is None else bias
+    return apply(RULES["standardize"], *inputs, dim=dim, eps=eps, known=known)
 
 
 def per_channel(input: Tensor) -> tuple[int, ...]:
@@ -68,9 +87,9 @@ def batch_norm(
     if count == 1:
         raise ValueError(f"batch_norm: expected more than 1 value per channel when training, got shape {input.shape}")
     dim = (0, *range(2, input.ndim))
-    y, mean, variance = apply(RULES["standardize_with_moments"], input, dim=dim, eps=eps)
-    track_moments(running_mean, running_var, count, mean.array, variance.array, momentum)
-    return affine(y, weight, bias, shape)
+    mean, variance = known = moments(input.array, dim)
+    track_moments(running_mean, running_var, count, mean.reshape(-1), variance.reshape(-1), momentum)
+    return standardize(input, dim, weight, bias, shape, eps, known)
 
 
 def instance_norm(
@@ -97,11 +116,11 @@ def instance_norm(
             f"{input.shape}"
         )
     check_channels("instance_norm", input, running_mean=running_mean, running_var=running_var, weight=weight, bias=bias)
-    y, mean, variance = apply(RULES["standardize_with_moments"], input, dim=tuple(range(2, input.ndim)), eps=eps)
-    examples = input.shape[0]
-    track_average(running_mean, examples, mean.array.mean(axis=0), momentum)
-    track_average(running_var, examples, variance.array.mean(axis=0) * (count / (count - 1)), momentum)
-    return affine(y, weight, bias, per_channel(input))
+    examples, dim = input.shape[0], tuple(range(2, input.ndim))
+    mean, variance = known = moments(input.array, dim)
+    track_average(running_mean, examples, mean.mean(axis=0).reshape(-1), momentum)
+    track_average(running_var, examples, variance.mean(axis=0).reshape(-1) * (count / (count - 1)), momentum)
+    return standardize(input, dim, weight, bias, per_channel(input), eps, known)
 
 
 # ----- statistics of each example -----
@@ -130,7 +149,7 @@ def layer_norm(
     Ba et al. 2016. https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.layer_norm.html
     """
     dim = last_dims("layer_norm", input, normalized_shape, weight=weight, bias=bias)
-    return affine(apply(RULES["standardize"], input, dim=dim, eps=eps), weight, bias)
+    return standardize(input, dim, weight, bias, None, eps)
 
 
 def group_norm(
@@ -148,9 +167,9 @@ def group_norm(
             f"group_norm: expected a number of groups that divides {channels} channels, got {num_groups}"
         )
     check_channels("group_norm", input, weight=weight, bias=bias)
-    groups = input.reshape(input.shape[0], num_groups, math.prod(input.shape[1:]) // num_groups)
-    y = apply(RULES["standardize"], groups, dim=-1, eps=eps)
-    return affine(y.reshape(*input.shape), weight, bias, per_channel(input))
+    each = channels // num_groups
+    groups = input.reshape(input.shape[0], num_groups, each, math.prod(input.shape[2:]))
+    return standardize(groups, (2, 3), weight, bias, (num_groups, each, 1), eps).reshape(*input.shape)
 
 
 def rms_norm(

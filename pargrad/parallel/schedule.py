@@ -52,9 +52,9 @@ class Schedule:
         """So many steps are done: what was handed out beyond them was not."""
         while self.taken and self.taken[0][0] < steps:
             self.taken.popleft()
-        if len(self.taken) > 1 and self.taken[0][0] == steps:
+        # After a loss of workers more may turn out to be done, when the trainer is closed: it is then asked again.
+        if self.taken and self.taken[0][0] == steps:
             self.load(self.taken[0][1])
-        self.taken.clear()
 
     def after_epoch(self, results: dict[str, Any]) -> None:
         """When an epoch is done: results are its entry in the history."""

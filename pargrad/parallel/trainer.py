@@ -16,22 +16,23 @@ from pargrad.nn import Module
 from pargrad.optim import Optimizer
 from pargrad.parallel import scoring
 from pargrad.parallel.arena import Layout
+from pargrad.parallel.checkpoints import optimizer_arrays
 from pargrad.parallel.cores import available_cores, one_blas_thread
 from pargrad.parallel.errors import ResourcesError
 from pargrad.parallel.objective import Objective
-from pargrad.parallel.pool import Pool, SerialPool
+from pargrad.parallel.pool import Pool, SerialPool, result_of
 from pargrad.parallel.progress import Progress, check_choice, say
+from pargrad.parallel.record import make_record
 from pargrad.parallel.schedule import Schedule
 from pargrad.parallel.shards import check_shards
-from pargrad.parallel.step import Step, Work, make_layout, of_shape, set_mode
+from pargrad.parallel.step import Step, StepResult, Work, make_layout, set_mode
+from pargrad.parallel.tally import Place, Tally
 from pargrad.tensor import Tensor
 
 # Arguments whose meaning is fixed but whose work is not done yet, with their defaults.
 NOT_YET: dict[str, Any] = {
     "metrics": (),
     "callbacks": (),
-    "run_dir": None,
-    "resume": "auto",
 }
 
 
@@ -57,6 +58,17 @@ class Trainer:
 
     num_workers=(least, most): goes on with fewer than `most`, down to `least`, and takes in more as they come.
 
+    run_dir: a directory for checkpoints and metrics.jsonl (see `checkpoints` and `run_directory`). A checkpoint is
+    written beside the run every checkpoint_steps steps and every checkpoint_minutes minutes (None: never), after an
+    epoch with the lowest validation loss so far, at the end of `fit`, and by `close` after Ctrl-C or an error; the
+    last keep_checkpoints are kept, and the best.
+    resume: "auto" goes on from the newest checkpoint in run_dir that verifies, if there are any; "never" refuses a
+    run_dir that has some; else it is the path of one. Model and optimizer are those of the checkpoint at once, and the
+    program's calls of `fit` are counted from the run's beginning: those that are done already return at once, and the
+    one that was interrupted goes on. The result has the bits of a run that was never interrupted, on any number of
+    workers. Another model, data, seed, batch_size or shards is refused; other options of the optimizer, the schedule
+    or clip_norm need override=True.
+
     A worker that dies is replaced, and the others take over its shards meanwhile, with the same bits. After more than
     max_failures failures in a row without a completed step the run ends with WorkerLostError; the model then has the
     parameters of the last completed step. Between opening and `close` the model's parameters are read-only memory
@@ -79,7 +91,11 @@ class Trainer:
         metrics: tuple = (),
         callbacks: tuple = (),
         run_dir: Any = None,
-        resume: str = "auto",
+        resume: Any = "auto",
+        override: bool = False,
+        checkpoint_steps: int | None = None,
+        checkpoint_minutes: float | None = 5.0,
+        keep_checkpoints: int = 3,
         seed: int = 0,
         max_failures: int = 3,
         start_timeout: float = 60.0,
@@ -132,10 +148,16 @@ class Trainer:
         self.epoch = 0  # the one that the next step belongs to
         self.batches = 0  # of that epoch that are done
         self.examples = 0  # that it has
+        self.tally: Tally | None = None  # of the epoch under way, until it is in the history
+        self.begun: tuple[Place, int, int] | None = None  # of steps under way: place, pool's steps, batches an epoch
+        self.repeated: Place | None = None  # how far the fits of this program repeat those of a resumed run
         self.pool: Pool | None = None
         self.own: list[tuple[Any, np.ndarray]] = []  # the model's tensors with their own arrays, while it is open
         self.opened_as: Any = None
         self.closed = False
+        self.record = make_record(
+            self, run_dir, resume, override, checkpoint_steps, checkpoint_minutes, keep_checkpoints
+        )
 
     # ----- what users call -----
 
@@ -143,6 +165,8 @@ class Trainer:
         self, data: Any, *, epochs: int | None = None, max_steps: int | None = None, validation: Any = None
     ) -> list[dict[str, Any]]:
         """Trains for `epochs` more epochs, or `max_steps` more steps, whichever ends first.
+
+        In a run that was resumed, what an earlier process has done of it is not done again.
 
         data: `(x, y)` arrays or a data set. validation: the same, evaluated after each epoch. A second fit goes on
         where this one ended, in the middle of an epoch too. Returns the history: one dict an epoch (or part of one)
@@ -153,12 +177,11 @@ class Trainer:
         instead of changing a few rows of one that was given before.
         """
         data = check_data(data, self.batch_size)
-        if self.batches and len(data) != self.examples:
+        if self.repeated is None and self.batches and len(data) != self.examples:
             raise ValueError(
                 f"epoch {self.epoch} is under way over {self.examples} examples, got {len(data)}: finish it with the "
                 "same data, or make a new trainer"
             )
-        self.examples = len(data)
         validation = None if validation is None else as_data(validation)
         if epochs is None and max_steps is None:
             raise ValueError("fit() needs an end: write epochs=3 or max_steps=1000")
@@ -169,19 +192,30 @@ class Trainer:
             raise ValueError(
                 "fit() needs an optimizer: write Trainer(model, loss, optim.AdamW(model.parameters()), ...)"
             )
+        place = self.repeated or Place(self.steps, self.epoch, self.batches)
+        last_epoch = None if epochs is None else place.epoch + epochs
+        last_step = None if max_steps is None else place.steps + max_steps
+        if self.repeated is not None and self.is_done(data, last_epoch, last_step):
+            return self.history
+        self.examples = len(data)
         pool = self.open()
         set_mode(self.model, True)
-        last_epoch = None if epochs is None else self.epoch + epochs
-        last_step = None if max_steps is None else self.steps + max_steps
+        if self.record is not None:
+            self.record.begin(data)
         with one_blas_thread():
-            while (last_epoch is None or self.epoch < last_epoch) and (last_step is None or self.steps < last_step):
-                self.history.append(self.fit_epoch(pool, data, last_step))
-                if validation is not None and self.batches == 0:
-                    results = scoring.evaluate(pool, validation, self.progress)
-                    self.history[-1].update({f"validation_{k}": v for k, v in results.items() if k != "count"})
-                if self.batches == 0:
-                    self.schedule.after_epoch(self.history[-1])
+            while True:
+                if self.tally is None:
+                    if has_come(self.epoch, last_epoch) or has_come(self.steps, last_step):
+                        break
+                    self.tally = Tally(len(self.history), self.epoch, self.steps, self.steps)
+                self.fit_epoch(pool, data, last_step)
+                self.end_epoch(pool, validation)
+                if self.record is not None:
+                    self.record.after_epoch(pool)
         self.publish(pool)
+        if self.record is not None:
+            self.record.save(pool)
+            self.record.wait()
         return self.history
 
     def evaluate(self, data: Any) -> dict[str, Any]:
@@ -206,6 +240,8 @@ class Trainer:
         """Ends the workers and gives the model and the optimizer arrays of their own again. May be called again."""
         pool, self.pool, self.closed = self.pool, None, True
         if pool is None:
+            if self.record is not None:
+                self.record.close(None)
             return
         try:
             pool.close()
@@ -214,7 +250,10 @@ class Trainer:
             for tensor, own in self.own:
                 np.copyto(own, tensor.array)
                 tensor.array = own
+            self.settle(pool)
             self.publish(pool)
+            if self.record is not None:
+                self.record.close(pool)
 
     def __enter__(self) -> Trainer:
         return self
@@ -224,43 +263,87 @@ class Trainer:
 
     # ----- how it works -----
 
-    def fit_epoch(self, pool: Pool, data: Data, last_step: int | None) -> dict[str, Any]:
-        """The rest of the current epoch, up to `last_step`."""
-        epoch, before, batches, completed = self.epoch, self.steps, self.batches, pool.completed
-        examples, total, divisor = 0, 0.0, 0.0
-        started = time.perf_counter()
-        self.schedule.begin(before)
-        bar = Progress(self.progress, f"epoch {epoch + 1}", len(data) - batches * self.batch_size)
+    def fit_epoch(self, pool: Pool, data: Data, last_step: int | None) -> None:
+        """The rest of the epoch under way, up to `last_step`."""
+        assert self.tally is not None
+        epoch, per_epoch = self.tally.epoch, -(-len(data) // self.batch_size)
+        if self.epoch != epoch:
+            return  # it was complete before its figures were
+        bar = Progress(self.progress, f"epoch {epoch + 1}", len(data) - self.batches * self.batch_size)
         try:
-            for result in pool.run(data, self.steps_of_epoch(len(data), last_step), self.clip_norm):
-                examples += result.examples
-                total, divisor = total + result.loss * result.divisor, divisor + result.divisor
-                bar.advance(result.examples, loss=f"{result.loss:.4f}", workers=self.num_workers)
+            while self.epoch == epoch and not has_come(self.steps, last_step):
+                self.begun = Place(self.steps, self.epoch, self.batches), pool.completed, per_epoch
+                self.schedule.begin(self.steps)
+                started = time.perf_counter()
+                try:
+                    for result in pool.run(data, self.steps_of_epoch(len(data), last_step), self.clip_norm):
+                        self.count(result)
+                        bar.advance(result.examples, loss=f"{result.loss:.4f}", workers=self.num_workers)
+                finally:
+                    self.settle(pool)
+                    self.tally = self.tally._replace(seconds=self.tally.seconds + time.perf_counter() - started)
+                self.begun = None
+                if self.record is not None and self.epoch == epoch and not has_come(self.steps, last_step):
+                    self.record.save(pool)
         finally:
             bar.close()
-            # Not what was reported but what was done: after an error these differ.
-            done = pool.completed - completed
-            self.steps, self.batches = before + done, batches + done
-            self.schedule.settle(self.steps)
-            if self.batches * self.batch_size >= len(data):
-                self.epoch, self.batches = epoch + 1, 0
-        seconds = time.perf_counter() - started
-        return {
-            "epoch": epoch,
-            "loss": total / divisor,
-            "steps": self.steps - before,
-            "seconds": seconds,
-            "samples_per_second": examples / seconds,
-        }
+
+    def count(self, result: StepResult) -> None:
+        """Takes up what a step came to; once, however often it is called."""
+        assert self.tally is not None
+        if self.record is not None:
+            self.record.count(result)
+        if result.number > self.tally.last:
+            self.tally = self.tally.plus(result)
+
+    def settle(self, pool: Pool) -> None:
+        """Where the run is when nothing is under way: not what was reported but what was done, which may be more."""
+        if self.begun is None or self.tally is None:
+            return
+        place, completed, per_epoch = self.begun
+        self.steps, self.epoch, self.batches = place.after(pool.completed - completed, per_epoch)
+        self.schedule.settle(self.steps)
+        for number in range(self.tally.last + 1, self.steps + 1):
+            start = (place.batches + number - place.steps - 1) * self.batch_size
+            indices = np.empty(min(self.batch_size, self.examples - start))  # which ones does not matter any more
+            self.count(result_of(pool.arena, Step(number, place.epoch, indices, [])))
+
+    def end_epoch(self, pool: Pool, validation: Data | None) -> None:
+        """The figures of an epoch, or of the part that was asked for, into the history."""
+        tally = self.tally
+        assert tally is not None
+        if tally.last > tally.before and len(self.history) == tally.entry:
+            entry = tally.figures()
+            if validation is not None and self.batches == 0:
+                results = scoring.evaluate(pool, validation, self.progress)
+                entry.update({f"validation_{k}": v for k, v in results.items() if k != "count"})
+                if self.record is not None:
+                    self.record.count_evaluation(entry)
+            if self.record is not None:
+                self.record.hold()
+            if self.batches == 0:
+                self.schedule.after_epoch(entry)
+            self.history.append(entry)
+        self.tally = None
+
+    def is_done(self, data: Data, last_epoch: int | None, last_step: int | None) -> bool:
+        """Whether this fit is one that a resumed run has done already."""
+        assert self.repeated is not None and self.record is not None
+        end = self.repeated.end(last_epoch, last_step, -(-len(data) // self.batch_size))
+        if end.steps >= self.steps:
+            self.record.check_data(data)
+        self.repeated = end if end.steps < self.steps else None
+        return end.steps < self.steps or (end.steps == self.steps and self.tally is None)
 
     def steps_of_epoch(self, examples: int, last_step: int | None) -> Iterator[Step]:
+        """The steps that the pool may take: no more than to the end of the epoch, or to the next checkpoint."""
         assert self.optimizer is not None
         order = epoch_order(examples, self.seed, self.epoch)
         epoch, number = self.epoch, self.steps
         for start in range(self.batches * self.batch_size, examples, self.batch_size):
-            number += 1
-            if last_step is not None and number > last_step:
+            if has_come(number, last_step) or (number > self.steps and self.record and self.record.due(number)):
                 return
+            number += 1
             options = [{k: v for k, v in group.items() if k != "params"} for group in self.optimizer.param_groups]
             yield Step(number, epoch, order[start : start + self.batch_size], options)
             self.schedule.after_step(number)
@@ -328,18 +411,17 @@ class Trainer:
         if self.optimizer is None:
             return
         now, layout = pool.arena.halves[pool.completed % 2], pool.arena.layout
-        parameters = pool.replica.parameters
-        for i, (p, spec, offset) in enumerate(zip(parameters, layout.parameters, layout.offsets)):
-            if spec.group >= 0 and now.steps[i] and p.numel():
-                names = self.optimizer.state_names(self.optimizer.param_groups[spec.group])
-                flats = [flat[offset : offset + p.numel()] for flat in now.states[spec.dtype]]
-                arrays = {
-                    name: of_shape(flat, self.optimizer.state_shape(name, p.shape)) for name, flat in zip(names, flats)
-                }
+        for i, p in enumerate(pool.replica.parameters):
+            arrays = optimizer_arrays(self.optimizer, layout, now, i)
+            if layout.parameters[i].group >= 0 and now.steps[i] and p.numel():
                 self.optimizer.state[p] = {
                     "step": int(now.steps[i]),
-                    **{name: array.copy() for name, array in arrays.items() if array is not None},
+                    **{name: array.copy() for name, array in arrays.items()},
                 }
+
+
+def has_come(place: int, last: int | None) -> bool:
+    return last is not None and place >= last
 
 
 def make_pool(workers: Workers, address: str, start_timeout: float, max_failures: int) -> Pool:

@@ -8,7 +8,7 @@ import math
 
 import numpy as np
 
-from pargrad.rules import table
+from pargrad.rules import masks, table
 from pargrad.rules.complex import complexes, is_complex, ordered
 from pargrad.rules.stacks import elementwise
 from pargrad.rules.table import boolean, integers, sample
@@ -131,12 +131,36 @@ def tanh(x):
     return y, lambda g: g * (1 - y * y)
 
 
+def logistic(x):
+    """1 / (1 + exp(-x)), of real arrays; 0 where the exponential overflows."""
+    y = np.negative(x, out=np.empty_like(x))
+    with np.errstate(over="ignore"):
+        np.exp(y, out=y)
+    y += 1
+    return np.divide(1, y, out=y)
+
+
+def log_1_exp(x):
+    """log(1 + exp(-|x|)), a new array; numpy's log1p, which looks at one element after the other, is slow."""
+    e = np.abs(x, out=np.empty_like(x))
+    np.negative(e, out=e)
+    np.exp(e, out=e)
+    total = np.add(e, 1, out=np.empty_like(x))
+    e -= total - 1  # what rounding took from the total, which the logarithm is given back
+    e /= total
+    e += np.log(total)
+    return e
+
+
+def complex_logistic(x):
+    positive = np.real(x) >= 0
+    e = np.exp(np.where(positive, -x, x))  # of a number whose real part is never positive: it cannot overflow
+    return np.where(positive, 1, e) / (1 + e)
+
+
 @rule(*UNARY, sample((3,), domain=(-90.0, 90.0)), *COMPLEX, dtype="float")
 def sigmoid(x):
-    # exp of a number whose real part is never positive cannot overflow.
-    positive = np.real(x) >= 0
-    e = np.exp(np.where(positive, -x, x) if is_complex(x) else -np.abs(x))
-    y = np.where(positive, 1, e) / (1 + e)
+    y = complex_logistic(x) if is_complex(x) else logistic(x)
     return y, lambda g: g * (y * (1 - y))
 
 
@@ -144,7 +168,7 @@ def sigmoid(x):
 def relu(x):
     ordered(x)
     y = np.maximum(x, 0)
-    return y, lambda g: np.where(y <= 0, 0, g)
+    return y, lambda g: masks.where(y <= 0, 0, g)
 
 
 @rule(*UNARY, *COMPLEX, numpy=(np.abs, np.absolute), holomorphic=False)
@@ -585,8 +609,8 @@ def maximum(x, y):
     ordered(x, y)
     return (
         np.maximum(x, y),
-        lambda g: np.where(x < y, 0, np.where(x == y, g / 2, g)),
-        lambda g: np.where(y < x, 0, np.where(x == y, g / 2, g)),
+        lambda g: masks.where(x < y, 0, masks.where(x == y, g / 2, g)),
+        lambda g: masks.where(y < x, 0, masks.where(x == y, g / 2, g)),
     )
 
 
@@ -595,8 +619,8 @@ def minimum(x, y):
     ordered(x, y)
     return (
         np.minimum(x, y),
-        lambda g: np.where(x > y, 0, np.where(x == y, g / 2, g)),
-        lambda g: np.where(y > x, 0, np.where(x == y, g / 2, g)),
+        lambda g: masks.where(x > y, 0, masks.where(x == y, g / 2, g)),
+        lambda g: masks.where(y > x, 0, masks.where(x == y, g / 2, g)),
     )
 
 
@@ -607,17 +631,17 @@ def clamp(x, *, min=None, max=None):
     def inside():
         return np.logical_and(True if min is None else x >= min, True if max is None else x <= max)
 
-    return np.clip(x, min, max), lambda g: np.where(inside(), g, 0)
+    return np.clip(x, min, max), lambda g: masks.where(inside(), g, 0)
 
 
 @rule(sample(boolean(2, 3), (2, 3), (2, 3)), sample(boolean(3), (2, 1), ()), numpy=np.where, fixed=("condition",))
 def where(condition, x, y):
     # A gradient that is not taken is replaced, not multiplied by 0: 0 * nan would leak.
     return (
-        np.where(condition, x, y),
+        masks.where(condition, x, y),
         None,
-        lambda g: np.where(condition, g, 0),
-        lambda g: np.where(condition, 0, g),
+        lambda g: masks.where(condition, g, 0),
+        lambda g: masks.where(condition, 0, g),
     )
 
 

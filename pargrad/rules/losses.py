@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from pargrad.rules.elementwise import log_1_exp, logistic
 from pargrad.rules.stacks import NotStackable, contiguous, elementwise
 from pargrad.rules.table import integers, rule, sample
 
@@ -63,10 +64,9 @@ def at_class(target):
 )
 def sigmoid_cross_entropy(x, target):
     """-target log sigmoid(x) - (1 - target) log(1 - sigmoid(x)), elementwise, without overflow."""
-    e = np.exp(-np.abs(x))
     return (
-        np.maximum(x, 0) - x * target + np.log1p(e),
-        lambda g: g * (np.where(x >= 0, 1, e) / (1 + e) - target),
+        np.maximum(x, 0) - x * target + log_1_exp(x),
+        lambda g: g * (logistic(x) - target),
         lambda g: -g * x,
     )
 

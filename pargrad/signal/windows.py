@@ -4,6 +4,8 @@ Each is a function of x from 0, the first of M points, to 1, the last one; with 
 that the window is periodic. They differ from `pg.hann_window` and its like in this default, and in their arguments.
 """
 
+# ruff: noqa: N803 (torch calls the number of points M)
+
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable

@@ -1,0 +1,182 @@
+"""A long proof about steps on workers that come, die and stop at any line: nobody can tell from what they come to."""
+
+import itertools
+import warnings
+from collections import Counter, deque
+from typing import NamedTuple
+from unittest.mock import patch
+
+import numpy as np
+from hypothesis import strategies as st
+
+import pargrad as pg
+from pargrad.data import ArrayData, epoch_order
+from pargrad.parallel import NonFiniteError, arena
+from pargrad.parallel.cores import one_blas_thread
+from pargrad.parallel.objective import Objective
+from pargrad.parallel.pool import GRADIENT, IDLE, REDUCE, UPDATE, SerialPool
+from pargrad.parallel.step import Step, Work, make_layout
+from pargrad.parallel.trainer import Workers
+from tests.proofs import hold, proof
+from tests.simulated_pool import PHASES, START, Fault, Plan, SimulatedPool
+from tests.training import WAYS, examples
+
+BLOCK = 128  # elements: small parameters then have several blocks
+MOST_STEPS, MOST_WORKERS = 8, 5
+SEED = 3
+
+
+class NoisyData(ArrayData):
+    """A data set that draws random numbers, and which workers are sent as an object."""
+
+    def batch(self, indices, generator):
+        x, y = super().batch(indices, generator)
+        return x + np.float32(0.1) * pg.randn(*x.shape, generator=generator).array, y
+
+
+class Case(NamedTuple):
+    """A run. pieces: after how many results the driver turns away and begins another `run`."""
+
+    way: str
+    shards: int
+    batch_size: int
+    examples: int
+    noisy: bool
+    workers: Workers
+    pieces: tuple[int, ...]
+    plan: Plan
+
+
+@st.composite
+def faults(draw):
+    phase = draw(st.sampled_from([GRADIENT, REDUCE, UPDATE, IDLE, START]))
+    return Fault(
+        worker=draw(st.integers(0, 6)),
+        steps=draw(st.integers(0, 4)),
+        phase=phase,
+        lines=draw(st.integers(0, 8 if phase in (IDLE, START) else 150)),
+        stops=phase != START and draw(st.integers(0, 4)) == 4,
+    )
+
+
+@st.composite
+def cases(draw):
+    shards = draw(st.sampled_from([8, 4, 2, 1]))
+    most = draw(st.integers(1, min(shards, MOST_WORKERS)))
+    first = draw(st.integers(1, most))
+    batch_size = draw(st.integers(1, 24))
+    plan = Plan(
+        seed=draw(st.integers(0, 1000)),
+        turn=draw(st.sampled_from([20, 200, 2000])),
+        seconds=draw(st.sampled_from([1.0, 0.02, 0.002])),
+        faults=tuple(draw(st.lists(faults(), max_size=5))),
+        delays=tuple(draw(st.lists(st.integers(0, 8), max_size=8))),
+    )
+    return Case(
+        way=draw(st.sampled_from([way for way in WAYS if way != "blocks"])),
+        shards=shards,
+        batch_size=batch_size,
+        examples=draw(st.integers(batch_size, 4 * batch_size)),
+        noisy=draw(st.booleans()),
+        workers=Workers(first, draw(st.integers(1, first)), most),
+        pieces=tuple(draw(st.lists(st.integers(0, 3), max_size=2))),
+        plan=plan,
+    )
+
+
+class Outcome(NamedTuple):
+    """What a run came to; error: what ended it early."""
+
+    results: list
+    completed: int
+    error: str | None
+
+
+def half_after(pool, steps):
+    """All of what is current after so many steps."""
+    half = pool.arena.halves[steps % 2]
+    states = [array for arrays in half.states.values() for array in arrays]
+    return [array.tobytes() for array in (*half.parameters.values(), *states, *half.buffers, half.steps)]
+
+
+def opened(case, pool):
+    """The pool, opened on a fresh model and filled with its values."""
+    model_of, optimizer_of, loss, options = WAYS[case.way]
+    pg.manual_seed(1)
+    model = model_of()
+    optimizer, penalty = optimizer_of(model), options.get("penalty")
+    layout = make_layout(model, optimizer, case.shards, penalty)
+    arrays = [[tensor.array for tensor in tensors] for tensors in (model.parameters(), model.buffers())]
+    pool.open(Work(model, Objective(loss), penalty, type(optimizer), layout, SEED))
+    pool.fill(arrays[0], [], [0] * len(arrays[0]), arrays[1])
+    return optimizer
+
+
+def steps_of(case, optimizer):
+    """Epochs of batches, the last of each as short as it comes, up to MOST_STEPS."""
+    hyperparameters = [{k: v for k, v in group.items() if k != "params"} for group in optimizer.param_groups]
+    batches = range(0, case.examples, case.batch_size)
+    return [
+        Step(number, epoch, epoch_order(case.examples, SEED, epoch)[batches[i] :][: case.batch_size], hyperparameters)
+        for number in range(1, MOST_STEPS + 1)
+        for epoch, i in [divmod(number - 1, len(batches))]
+    ]
+
+
+def outcome(case, pool, see=lambda results: None):
+    """Opens a pool and takes the case's steps; see: is called before the first and after every result."""
+    optimizer = opened(case, pool)
+    steps, pieces = steps_of(case, optimizer), deque(case.pieces)
+    data = (NoisyData if case.noisy else ArrayData)(*examples(case.examples))
+    results, error = [], None
+    see(results)
+    try:
+        while pool.completed < len(steps):
+            run = pool.run(data, steps[pool.completed :], WAYS[case.way][3].get("clip_norm"))
+            for result in itertools.islice(run, pieces.popleft() if pieces else None):
+                results.append(result)
+                see(results)
+            run.close()
+    except (ValueError, NonFiniteError) as raised:
+        error = repr(raised)
+    assert pool.replica.now is pool.arena.halves[pool.completed % 2], "the user's model has other parameters"
+    return Outcome(results, pool.completed, error)
+
+
+def check(case):
+    """Takes the steps on a serial pool, then on a simulated one, whose current half is looked at after every turn."""
+    halves = []
+    with patch.object(arena, "BLOCK", BLOCK), one_blas_thread():
+        serial = SerialPool()
+        expected = outcome(
+            case._replace(pieces=()), serial, lambda results: halves.append(half_after(serial, len(results)))
+        )
+        with SimulatedPool(case.workers, case.plan) as pool:
+
+            def look():
+                steps = pool.reached()
+                assert half_after(pool, steps) == halves[steps], f"after {steps} steps the current half is not whole"
+
+            def see(results):
+                pool.turns.watch = look
+
+            results, completed, error = outcome(case, pool, see)
+        look()
+    assert (completed, error) == (expected.completed, expected.error)
+    numbers = [result.number for result in results]
+    assert numbers == sorted(set(numbers)), "a result was given twice"
+    assert results == [expected.results[number - 1] for number in numbers]
+    assert case.pieces or len(results) == completed, "a result was not given"
+    return pool.hit
+
+
+@proof(2_000)
+def elastic(examples, seed):
+    """Workers that join, die and stop at any line of a step, 1 to 5 of them: no bit and no result is another."""
+    hit = Counter()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        count = hold(lambda case: hit.update(check(case)), cases(), examples, seed)
+    assert set(hit) == set(PHASES.values()), f"nobody was hit in some phases: {hit}"
+    print(f"elastic: workers hit: {dict(hit)}")
+    return count
