@@ -120,9 +120,7 @@ def test_what_cannot_be_checked_is_refused():
 
 # ----- the table of rules -----
 
-# The row of padding_idx has no gradient, and yet is what is looked up.
-NO_DERIVATIVE = {"embedding"}
-DIFFERENTIABLE = sorted(name for name, row in RULES.items() if row.differentiable and name not in NO_DERIVATIVE)
+DIFFERENTIABLE = sorted(name for name, row in RULES.items() if row.differentiable)
 
 
 @pytest.mark.parametrize("name", DIFFERENTIABLE)
