@@ -38,11 +38,8 @@ SYNONYMS = {"input": "x", "other": "y", "exponent": "y", "axis": "dim", "axes": 
 # Rules that torch has no function for at its top level: other modules call them.
 SPECIAL_ONLY = {"airy_ai", "entr", "erfcx", "i0e", "i1", "i1e", "log_ndtr", "ndtr", "ndtri", "xlog1py", "zeta"}
 SPECIAL_ONLY |= {"gammainc", "gammaincc"} | {name for name in RULES if "bessel" in name}
-FUNCTIONAL_ONLY = {
-    name
-    for name, rule in RULES.items()
-    if rule.function.__module__.rpartition(".")[2] in ("activations", "alignment", "convolution", "pooling", "losses", "normalization", "sparse")
-}
+FUNCTIONAL = ("activations", "alignment", "convolution", "losses", "normalization", "pooling", "recurrent", "sparse")
+FUNCTIONAL_ONLY = {name for name, rule in RULES.items() if rule.function.__module__.rpartition(".")[2] in FUNCTIONAL}
 INTERNAL = (
     SPECIAL_ONLY
     | FUNCTIONAL_ONLY
@@ -384,6 +381,8 @@ BINARY = {
     "pow": "pow", "matmul": "matmul", "and": "bitwise_and", "or": "bitwise_or", "xor": "bitwise_xor",
     "lshift": "bitwise_left_shift", "rshift": "bitwise_right_shift",
 }  # fmt: skip
+
+
 def polygamma_of(self: Tensor, n: int) -> Tensor:
     """The n-th derivative of digamma, as a method."""
     return polygamma(n, self)
@@ -413,7 +412,8 @@ METHODS: dict[str, Any] = {
     **{name: of_sizes(RULES[name]) for name in ("reshape", "permute", "expand")},
     **{"__rdiv__": reflected(RULES["div"]), "__neg__": FUNCTIONS["neg"], "__invert__": FUNCTIONS["bitwise_not"]},
     **{"__abs__": FUNCTIONS["abs"], "__getitem__": getitem, "__setitem__": inplace.setitem},
-    **{"__iter__": iterate, "view": view, "to": to, "astype": lambda self, dtype, copy=True: to(self, dtype), "T": property(permute_all), "__pos__": lambda self: self},
+    **{"__iter__": iterate, "view": view, "to": to, "astype": lambda self, dtype, copy=True: to(self, dtype)},
+    **{"T": property(permute_all), "__pos__": lambda self: self},
     **{"polygamma": polygamma_of, "polygamma_": inplace.of_function(polygamma_of)},
     **{"unfold": FUNCTIONS["unfold"], "view_as": lambda self, other: view(self, *other.shape)},
     **compositions.METHODS,

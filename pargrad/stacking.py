@@ -25,7 +25,6 @@ from pargrad.rules.stacks import NotStackable, contiguous
 from pargrad.rules.table import Rule
 from pargrad.tensor import Tensor, apply
 
-
 FLOATS = {np.dtype(np.float32), np.dtype(np.float64)}
 
 

@@ -34,7 +34,9 @@ TWINS = {
     "scatter": lambda x, index, src, dim: torch.scatter(x, dim, index, src[tuple(map(slice, index.shape))]),
     "scatter_add": lambda x, index, src, dim: torch.scatter_add(x, dim, index, src[tuple(map(slice, index.shape))]),
     "scatter_prod": lambda x, index, src, dim: reduced(x, index, src, dim, "prod"),
-    "scatter_extreme": lambda x, index, src, dim, largest=True: reduced(x, index, src, dim, "amax" if largest else "amin"),
+    "scatter_extreme": lambda x, index, src, dim, largest=True: reduced(
+        x, index, src, dim, "amax" if largest else "amin"
+    ),
     "set_at": lambda x, value, index: assigned(x.clone(), index, value),
     "index_add": lambda x, index, source, dim, alpha=1: torch.index_add(x, dim, index, source, alpha=alpha),
     "repeat": lambda x, repeats: x.repeat(repeats),
@@ -65,8 +67,8 @@ TWINS = {
     "linear": F.linear,
     "binary_cross_entropy": lambda x, target: F.binary_cross_entropy(x, target, reduction="none"),
     "ctc_loss": lambda *arguments, blank=0: true_ctc_loss(*arguments, blank),
-    "elu": lambda x, alpha=1.0, scale=1.0, input_scale=1.0: scale * torch.where(
-        x > 0, x, F.celu(x * input_scale, 1.0) * alpha
+    "elu": lambda x, alpha=1.0, scale=1.0, input_scale=1.0: (
+        scale * torch.where(x > 0, x, F.celu(x * input_scale, 1.0) * alpha)
     ),
     "embedding": lambda weight, index, **settings: F.embedding(torch.as_tensor(index), weight, **settings),
     "gelu": F.gelu,

@@ -50,6 +50,7 @@ from pargrad.parallel.worker import Failure, serve
 
 OBJECT_STORE = 80_000_000  # bytes: Ray's least; arrays travel in the arena, not in the store
 KEPT_DATA_SETS = 4
+FREE_SECONDS = 5.0  # that cores may take to be free again
 SAY_SECONDS = 5.0  # of waiting, before it is said for what
 CONNECT_SECONDS = 5.0
 AHEAD_SECONDS, MOST_AHEAD = 0.05, 64  # of work that is sent to the workers at once, and the most steps of it
@@ -100,8 +101,12 @@ class RayPool(Pool):
             self.arena = Arena(work.layout, mapped(self.descriptor, self.size))
             self.listener = Listener()
             self.launch(self.most)
-            self.wait_for(self.first)
-            self.form()
+            while not self.formed:
+                self.wait_for(self.first)
+                try:
+                    self.form()
+                except Lost as lost:
+                    self.recover(lost)
         except BaseException:
             self.close()
             raise
@@ -111,7 +116,12 @@ class RayPool(Pool):
         if not ray.is_initialized():  # else it is the user's own, which is left as it is
             join_ray(self.address, self.most)
             self.started_ray = True
-        free = int(ray.available_resources().get("CPU", 0))
+        deadline = time.monotonic() + FREE_SECONDS
+        while (free := int(ray.available_resources().get("CPU", 0))) < self.first:
+            # What was ended a moment ago may not be free yet.
+            if int(ray.cluster_resources().get("CPU", 0)) < self.first or time.monotonic() > deadline:
+                break
+            time.sleep(0.1)
         if free < self.first:
             raise ResourcesError(
                 f"asked for {self.first} workers of one core each, but Ray has {free} free cores: write "
@@ -333,9 +343,11 @@ class RayPool(Pool):
         if failure is not None:
             raise failure.as_error()
 
-    def check_idle(self) -> None:
+    def begin(self, count: int) -> None:
+        """Before anything is asked of the members: sees that they are idle, and, where some were lost, enough."""
         if self.closed or any(peer.awaited for peer in self.members):
             raise RuntimeError("the trainer was interrupted in the middle of a step and cannot go on: make a new one")
+        self.wait_for(count)
 
     # ----- data sets -----
 
@@ -361,7 +373,7 @@ class RayPool(Pool):
     # ----- what a pool does -----
 
     def run(self, data: Data, steps: Iterable[Step], clip_norm: float | None = None) -> Iterator[StepResult]:
-        self.check_idle()
+        self.begin(self.least)
         self.runs += 1
         source = iter(steps)
         taken: deque[Step] = deque()  # steps that are not completed yet, the oldest first
@@ -435,7 +447,7 @@ class RayPool(Pool):
         return self.ready()[: self.most - len(self.members)] if self.joining else []
 
     def evaluate(self, data: Data, chunks: list[Chunk]) -> Iterator[tuple[int, Any]]:
-        self.check_idle()
+        self.begin(1)
         while True:
             try:
                 number = self.number_of(data)

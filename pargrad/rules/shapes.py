@@ -30,7 +30,13 @@ def permute(x, *, dims):
     return y, lambda g: np.transpose(g, tuple(sorted(range(len(axes)), key=axes.__getitem__)))
 
 
-@rule(sample((1, 3), (2, 3), dim=0), sample((2, 1), (2, 3), (2, 2), dim=-1), joint=True, numpy=np.concatenate, stack=joined)
+@rule(
+    sample((1, 3), (2, 3), dim=0),
+    sample((2, 1), (2, 3), (2, 2), dim=-1),
+    joint=True,
+    numpy=np.concatenate,
+    stack=joined,
+)
 def cat(*tensors, dim=0):
     y = np.concatenate(tensors, axis=dim)
     before = (slice(None),) * (dim % y.ndim)
