@@ -7,7 +7,19 @@ from pathlib import Path
 
 import pargrad.nn.functional as F
 from examples import EXCERPT, command
-from pargrad import Tensor, arange, manual_seed, multinomial, nn, no_grad, optim, randint, stack, tensor
+from pargrad import (
+    Tensor,
+    arange,
+    manual_seed,
+    multinomial,
+    nn,
+    no_grad,
+    optim,
+    randint,
+    set_num_threads,
+    stack,
+    tensor,
+)
 
 LAYERS, WIDTH, HEADS, CONTEXT, BATCH = 4, 128, 4, 64, 12
 
@@ -82,4 +94,5 @@ def main(data: str = EXCERPT, steps: int = 60, seed: int = 0) -> dict[str, float
 
 
 if __name__ == "__main__":
+    set_num_threads(1)  # such small matrices are multiplied sooner than several threads have met
     command(main)

@@ -8,6 +8,7 @@ Other options are those of the scripts: `python -m examples.compare mnist --seed
 import importlib.util
 import json
 import math
+import os
 import subprocess
 import sys
 from typing import Any
@@ -36,7 +37,8 @@ print(json.dumps(figures))
 def figures_of(module: str, options: dict[str, Any]) -> dict[str, float]:
     """What an example's main() returns, in a process of its own."""
     command = [sys.executable, "-c", RUN, module, json.dumps(options)]
-    result = subprocess.run(command, capture_output=True, text=True)
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}  # such small matrices need no more
+    result = subprocess.run(command, capture_output=True, text=True, env=environment)
     if result.returncode:
         raise RuntimeError(f"{module} ended with exit code {result.returncode}:\n{result.stderr}")
     return json.loads(result.stdout.splitlines()[-1])

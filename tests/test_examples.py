@@ -15,6 +15,7 @@ import pytest
 import examples
 import pargrad
 from examples import compare
+from pargrad.parallel.cores import one_blas_thread
 from pargrad.rules import RULES
 
 FOLDER = Path(__file__).parent.parent / "examples"
@@ -41,11 +42,11 @@ LEARNED = {
         and all(figures[f"gradient by {way}"] < 1e-6 for way in WAYS)
     ),
     "mnist": lambda figures: figures["accuracy after epoch 3"] > 0.9 and figures["loss at step 100"] < 0.5,
-    "cnn": lambda figures: figures["accuracy after epoch 1"] > 0.75 and figures["loss in epoch 1"] < 1.6,
+    "cnn": lambda figures: figures["accuracy after epoch 1"] > 0.6 and figures["loss in epoch 1"] < 2,
     "char_gpt": lambda figures: figures["loss at step 1"] > 4.3 and figures["loss at step 20"] < 3.3,
     "regression": lambda figures: (
         # Without the columns, predictions are off by 5.
-        figures["root mean square error"] < 2.5 and figures["validation loss after epoch 5"] < 0.4
+        figures["root mean square error"] < 2.5 and figures["validation loss after epoch 10"] < 0.2
     ),
     "custom_loop": lambda figures: (
         figures["accuracy"] == figures["accuracy after loading"] > 0.9 and figures["loss after epoch 15"] < 0.3
@@ -53,9 +54,9 @@ LEARNED = {
 }
 SHORT = {
     "mnist": {"num_workers": 0, "epochs": 3},
-    "cnn": {"num_workers": 0, "max_steps": 12},
+    "cnn": {"num_workers": 0, "max_steps": 8},
     "char_gpt": {"steps": 20},
-    "regression": {"num_workers": 0, "epochs": 5},
+    "regression": {"num_workers": 0, "epochs": 10},
     "custom_loop": {"epochs": 15},
 }
 
@@ -80,7 +81,8 @@ def _the_table_as_it_was():
 
 @pytest.mark.parametrize("name", LEARNED)
 def test_an_example_learns_and_prints_its_figures(name, capsys):
-    figures = importlib.import_module(f"examples.{name}").main(**SHORT.get(name, {}))
+    with one_blas_thread():  # other tests may have the other cores
+        figures = importlib.import_module(f"examples.{name}").main(**SHORT.get(name, {}))
     assert LEARNED[name](figures)
     assert all(type(value) is float and math.isfinite(value) for value in figures.values())
     printed = capsys.readouterr().out
@@ -104,14 +106,14 @@ def test_the_checks_see_that_nothing_was_learned(name):
     [
         ["examples.unit_vector"],
         ["examples.own_operator"],
-        ["examples.regression", "--num-workers", "0", "--epochs", "5"],
+        ["examples.regression", "--num-workers", "0", "--epochs", "10"],
     ],
     ids=str,
 )
 def test_an_example_is_a_script(arguments):
     result = subprocess.run([sys.executable, "-m", *arguments], cwd=FOLDER.parent, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
-    assert len(result.stdout.splitlines()) > 3
+    assert len(result.stdout.splitlines()) >= 3
 
 
 def names_and_lines(path):

@@ -6,7 +6,7 @@
 from pathlib import Path
 
 import torch.nn.functional as F
-from torch import Tensor, arange, manual_seed, multinomial, nn, no_grad, optim, randint, stack, tensor
+from torch import Tensor, arange, manual_seed, multinomial, nn, no_grad, optim, randint, set_num_threads, stack, tensor
 
 from examples import EXCERPT, command
 
@@ -83,4 +83,5 @@ def main(data: str = EXCERPT, steps: int = 60, seed: int = 0) -> dict[str, float
 
 
 if __name__ == "__main__":
+    set_num_threads(1)  # such small matrices are multiplied sooner than several threads have met
     command(main)

@@ -13,14 +13,21 @@ from pargrad.data import mnist
 
 
 def main(
-    num_workers: int | str = "auto", data_dir: str | None = None, epochs: int = 5, seed: int = 0, every: int = 20
+    num_workers: int | str = "auto",
+    data_dir: str | None = None,
+    epochs: int = 5,
+    seed: int = 0,
+    every: int = 20,
+    dtype: str = "float32",
 ) -> dict[str, float]:
     data = mnist.load("mnist", data_dir=data_dir)
     print(f"MNIST: {data.source}")
-    train, test = data.train, data.test
+    train, test = ((images.astype(dtype), labels) for images, labels in (data.train, data.test))
 
     manual_seed(seed)
     model = nn.Sequential(nn.Linear(784, 128), nn.ReLU(), nn.Linear(128, 64), nn.ReLU(), nn.Linear(64, 10))
+    if dtype == "float64":
+        model.double()
     optimizer = optim.AdamW(model.parameters(), lr=1e-3)
 
     figures = {}
