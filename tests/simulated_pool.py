@@ -33,8 +33,9 @@ TRACED |= {str(path) for path in (HOME / "optim").glob("*.py")}
 
 
 class Fault(NamedTuple):
-    """Worker `worker` (the how manyth that was started) ends on its `lines`-th line in a phase, after `steps` steps.
+    """Worker `worker` (the how manyth that was started) ends on its `lines`-th line in a phase.
 
+    Lines are counted after `steps` steps, and after so many losses of others: two may then hit one step.
     stops: it does not end, but does nothing any more, as a process that was sent SIGSTOP.
     """
 
@@ -42,6 +43,7 @@ class Fault(NamedTuple):
     steps: int
     phase: int
     lines: int
+    losses: int = 0
     stops: bool = False
 
 
@@ -77,6 +79,7 @@ class Turns:
         self.random, self.lines = random.Random(seed), lines
         self.back = taken_lock()  # the driver's
         self.threads = []
+        self.losses = 0
         self.watch = lambda: None  # called after every turn
 
     def give(self):
@@ -187,6 +190,8 @@ class WorkerThread(threading.Thread):
 
     def is_in_phase(self):
         member, fault = self.worker.member, self.fault
+        if self.turns.losses < fault.losses:
+            return False
         if member is None or fault.phase == START:
             return member is None and fault.phase == START
         arena = member.replica.arena
@@ -194,6 +199,7 @@ class WorkerThread(threading.Thread):
 
     def meet_fate(self):
         self.hit, fault, self.fault = self.fault.phase, self.fault, None
+        self.turns.losses += 1
         if fault.stops:
             self.stopped = True
             self.give_back()  # until it is killed

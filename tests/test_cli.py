@@ -4,6 +4,7 @@ import gzip
 import json
 import os
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -88,6 +89,87 @@ def test_a_signal_ends_the_command_and_its_workers(number, code):
         process.communicate()
 
 
+# ----- with a run directory -----
+
+
+LONG = ["train", "mnist", "--batch-size", "16"]
+
+
+@pytest.fixture(scope="module")
+def unbroken(tmp_path_factory):
+    """A run of six epochs in a directory of its own, and its hash."""
+    directory = tmp_path_factory.mktemp("unbroken")
+    process = start(*LONG, "--num-workers", "0", "--epochs", "6", "--run-dir", str(directory))
+    printed, errors = process.communicate(timeout=100)
+    assert process.returncode == 0, errors
+    return directory, printed.splitlines()[-1]
+
+
+@pytest.mark.timeout(100)
+@pytest.mark.parametrize(("number", "code", "workers"), [
+    (signal.SIGINT, EXIT_INTERRUPTED, 0),
+    (signal.SIGTERM, EXIT_TERMINATED, 0),
+    (signal.SIGTERM, EXIT_TERMINATED, 1),
+])  # fmt: skip
+def test_a_signal_ends_with_a_checkpoint_and_the_command_that_goes_on(tmp_path, unbroken, number, code, workers):
+    directory = tmp_path / "a run"
+    process = start(*LONG, "--num-workers", str(workers), "--epochs", "100000", "--run-dir", str(directory))
+    try:
+        for line in process.stdout:
+            if line.startswith("epoch 1/"):
+                break
+        process.send_signal(number)
+        assert process.wait(60) == code
+        errors = process.stderr.read()
+    finally:
+        process.kill()
+        process.communicate()
+    assert "Traceback" not in errors
+    told = re.search(r"there is a checkpoint after step (\d+); go on with: pargrad (.*)$", errors, re.MULTILINE)
+    lines = (directory / "metrics.jsonl").read_text().splitlines()
+    assert int(told[1]) == max(json.loads(line)["step"] for line in lines)
+    # The command as it is printed goes on to as many epochs as were asked for; six of them are enough here.
+    again = start(*shlex.split(told[2]), "--num-workers", "0", "--epochs", "6")
+    printed, errors = again.communicate(timeout=100)
+    assert again.returncode == 0, errors
+    assert printed.splitlines()[-1] == unbroken[1]
+    assert f"going on after step {told[1]}" in errors
+
+
+def test_the_configuration_of_a_run_is_one_for_the_command(unbroken):
+    directory, last = unbroken
+    process = start("train", "--config", str(directory / "config.yaml"))
+    printed, errors = process.communicate(timeout=100)
+    assert process.returncode == 0, errors
+    assert printed.splitlines()[-1] == last
+    assert "epoch" not in printed  # all of them are done
+
+
+def test_a_run_whose_checkpoints_are_all_damaged_ends_with_5(unbroken, tmp_path, capsys):
+    directory = tmp_path / "copy"
+    shutil.copytree(unbroken[0], directory)
+    damaged = list(directory.glob("checkpoints/step-*/state.json"))
+    for path in damaged:
+        path.write_text("{}")
+    arguments = [*LONG, "--num-workers", "0", "--epochs", "6", "--run-dir", str(directory)]
+    assert main(arguments) == 5
+    errors = capsys.readouterr().err
+    assert errors.count("passed over: state.json is not of a pargrad checkpoint\n") == len(damaged) >= 3
+    assert "Traceback" not in errors
+    assert main([*arguments, "--resume", str(tmp_path / "nowhere")]) == 2  # it has checkpoints of its own
+    assert main([*arguments, "--resume", "never"]) == 2
+
+
+def test_another_learning_rate_must_be_said(unbroken, tmp_path, capsys):
+    directory = tmp_path / "copy"
+    shutil.copytree(unbroken[0], directory)
+    arguments = [*LONG, "--num-workers", "0", "--epochs", "7", "--lr", "0.01", "--run-dir", str(directory)]
+    assert main(arguments) == 2
+    assert "optimizer.lr was 0.001, is 0.01: write override=True (--override)" in capsys.readouterr().err
+    assert main([*arguments, "--override"]) == 0
+    assert "epoch 7/7" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(("arguments", "code", "told"), [
     (["--num-workers", "4096", "--shards", "4096"], 3, r"asked for 4096 workers .* (available|free) cores"),
     (["--shards", "6"], 2, "power of two"),
@@ -97,7 +179,9 @@ def test_a_signal_ends_the_command_and_its_workers(number, code):
     (["--data-dir", "nowhere"], 2, "nowhere"),
     (["--model", "cnn"], 2, "cnn"),
     (["--epochs", "0"], 2, "--epochs 0"),
-    (["--run-dir", "x"], 2, "--run-dir"),
+    (["--resume", "never"], 2, "need a --run-dir"),
+    (["--checkpoint-steps", "3"], 2, "need a --run-dir"),
+    (["--run-dir", "/proc/pargrad"], 2, "/proc/pargrad"),
     (["--json", "no/such/directory/out.json"], 2, "no directory"),
     (["--lr", "-1", "--num-workers", "0"], 2, "lr >= 0"),
 ])  # fmt: skip

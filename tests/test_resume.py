@@ -1,5 +1,6 @@
 """Runs that were interrupted and go on: with the bits of one that never was, on any number of workers."""
 
+import functools
 import itertools
 import json
 
@@ -7,8 +8,10 @@ import pytest
 
 from pargrad import optim
 from pargrad.optim import lr_scheduler
-from pargrad.parallel import checkpoints
+from pargrad.parallel import WorkerLostError, checkpoints
 from tests import proofs_resume
+from tests.chaos import Killer
+from tests.processes import wait_until
 from tests.proofs_resume import lines_of
 from tests.training import OPTIMIZERS, WAYS, bits, examples, make_trainer
 
@@ -26,6 +29,7 @@ def stop_after(trainer, count):
 
     def counted(result):
         if result.number == count:
+            trainer.count = real  # it is asked for again when the trainer is closed
             raise Stop
         real(result)
 
@@ -62,8 +66,14 @@ def test_a_resumed_run_has_the_bits_of_the_unbroken_one(way, tmp_path):
     assert lines_of(tmp_path / "broken") == lines_of(tmp_path / "unbroken")
 
 
+@pytest.fixture
+def cores(cluster):
+    """Ray's four cores, free again of the workers before."""
+    wait_until(lambda: cluster.available_resources().get("CPU", 0) >= 4, 30, "the end of other workers")
+
+
 @pytest.mark.parametrize("way", ["branching", "statistics"])
-def test_a_run_goes_on_with_another_number_of_workers(way, tmp_path, leaves_nothing):
+def test_a_run_goes_on_with_another_number_of_workers(way, tmp_path, cores):
     with make_trainer(way, 0, run_dir=tmp_path / "unbroken") as trainer:
         trainer.fit(examples(300), max_steps=STEPS, **CHECK)
     expected = outcome(trainer)
@@ -71,7 +81,7 @@ def test_a_run_goes_on_with_another_number_of_workers(way, tmp_path, leaves_noth
     assert lines_of(tmp_path / "broken") == lines_of(tmp_path / "unbroken")
 
 
-def test_checkpoints_change_no_bit_with_workers(tmp_path, leaves_nothing):
+def test_checkpoints_change_no_bit_with_workers(tmp_path, cores):
     with make_trainer("mlp-adamw", 0) as alone:
         alone.fit(examples(), max_steps=STEPS)
     with make_trainer("mlp-adamw", 2, run_dir=tmp_path, checkpoint_steps=3) as trainer:
@@ -188,8 +198,23 @@ def test_after_an_error_the_last_completed_step_is_in_a_checkpoint(tmp_path):
     assert (state["epoch"], state["batches"], state["under_way"][3]) == (0, 4, 4)
 
 
+@pytest.mark.filterwarnings("ignore:worker .* was:UserWarning")
+def test_after_too_many_failures_the_last_completed_step_is_in_a_checkpoint(tmp_path, cores):
+    data = examples()
+    make = functools.partial(make_trainer, "branching", 2, run_dir=tmp_path, max_failures=0)
+    with pytest.raises(WorkerLostError), make() as trainer, Killer(trainer.open(), [(40, 1, "update")]):
+        trainer.fit(data, max_steps=300)
+    (step, _), *_ = checkpoints.checkpoints_in(tmp_path / "checkpoints")
+    assert step == trainer.steps >= 40
+    assert len(lines_of(tmp_path)) == step
+    with make_trainer("branching", 0, run_dir=tmp_path) as again:
+        again.fit(data, max_steps=300)
+    with make_trainer("branching", 0) as unbroken:
+        unbroken.fit(data, max_steps=300)
+    assert outcome(again) == outcome(unbroken)
+
+
 @pytest.mark.timeout(120)
-def test_a_driver_that_is_killed_changes_no_bit(monkeypatch):
+def test_a_driver_that_is_killed_changes_no_bit():
     """A tenth of the long proof."""
-    monkeypatch.setattr(proofs_resume, "STEPS", 1500)
     assert proofs_resume.resume(5, 5) >= 5

@@ -67,7 +67,7 @@ def test_the_last_ones_and_the_best_are_kept(tmp_path):
     with make_trainer("even-shards", 0, run_dir=tmp_path, keep_checkpoints=2) as trainer:
         for epoch in range(6):
             if epoch == 2:
-                trainer.optimizer.param_groups[0]["lr"] = 0.5  # from here on it gets worse
+                trainer.optimizer.param_groups[0]["lr"] = 50.0  # from here on it gets worse
             trainer.fit((x, y), epochs=1, validation=(x, y))
     losses = [entry["validation_loss"] for entry in trainer.history]
     best = 16 * (1 + int(np.argmin(losses)))
@@ -251,12 +251,10 @@ def test_other_data_are_refused(tmp_path):
     x, y = examples(300)
     with make(tmp_path) as trainer:
         trainer.fit((x, y), max_steps=2)
-    with make(tmp_path) as trainer:
-        with pytest.raises(ValueError, match=r"data.length was 300, is 299"):
-            trainer.fit((x[:299], y[:299]), max_steps=4)
-    with make(tmp_path) as trainer:
-        with pytest.raises(ValueError, match=r"data.sha256_of_64_rows was"):
-            trainer.fit((x + np.float32(0.1), y), max_steps=4)
+    with make(tmp_path) as trainer, pytest.raises(ValueError, match=r"data.length was 300, is 299"):
+        trainer.fit((x[:299], y[:299]), max_steps=4)
+    with make(tmp_path) as trainer, pytest.raises(ValueError, match=r"data.sha256_of_64_rows was"):
+        trainer.fit((x + np.float32(0.1), y), max_steps=4)
 
 
 def test_what_differs_leaves_the_model_as_it_was(tmp_path):

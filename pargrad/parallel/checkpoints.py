@@ -233,12 +233,10 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def remove_others(folder: Path, step: int, keep: int, best: int | None) -> None:
-    """Leaves the last `keep` up to this step, and the best; those of later steps belong to a way that was left."""
-    steps = [other for other, _ in checkpoints_in(folder)]
-    kept = {*[other for other in steps if other <= step][:keep], best}
-    for other, path in checkpoints_in(folder):
-        if other not in kept:
+def remove_others(folder: Path, kept: set[int | None]) -> None:
+    """Leaves the checkpoints of these steps, and nothing of what runs that were killed had not finished."""
+    for step, path in checkpoints_in(folder):
+        if step not in kept:
             gone = folder / f"{ASIDE}old-{secrets.token_hex(4)}"
             os.rename(path, gone)  # at once: a half-removed one would look like a damaged one
             shutil.rmtree(gone, ignore_errors=True)

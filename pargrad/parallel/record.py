@@ -19,7 +19,7 @@ from pargrad.parallel.checkpoints import Checkpoint, differences
 from pargrad.parallel.errors import CheckpointError
 from pargrad.parallel.progress import say
 from pargrad.parallel.run_directory import RunDirectory
-from pargrad.parallel.step import StepResult, make_layout
+from pargrad.parallel.step import Step, StepResult, make_layout
 from pargrad.parallel.tally import Place, Tally
 from pargrad.serialization import Reader, Writer
 from pargrad.version import __version__
@@ -56,6 +56,7 @@ class Record:
         encoded(self.given)
         self.data: dict[str, Any] | None = None
         self.held: tuple[int, Any] | None = None
+        self.rates: dict[int, list[Any]] = {}  # of the steps under way
         layout = make_layout(trainer.model, trainer.optimizer, trainer.shards, trainer.penalty)
         self.directory = RunDirectory(run_dir, resume, Arena(layout, None).size, steps, minutes, keep)
         try:
@@ -108,7 +109,7 @@ class Record:
             "data": self.data,
             "given": encoded(self.given),
             "now": encoded(now),
-            "history": trainer.history,
+            "history": [dict(entry) for entry in trainer.history],  # which goes on while this is written
             "under_way": list(tally) if under_way else None,
             "versions": versions(),
         }
@@ -125,13 +126,15 @@ class Record:
         try:
             given, now = Reader({}).built(state["given"]), Reader({}).built(state["now"])
             states = self.states_of(checkpoint, layout)
-            tally = None if state["under_way"] is None else Tally(*state["under_way"])
-        except (KeyError, ValueError, TypeError, IndexError, AttributeError) as error:
+            tally = None if state["under_way"] is None else Tally(*map(abs, state["under_way"]))
+            values = merged(given, self.given, now)
+            history, examples = [dict(entry) for entry in state["history"]], int(state["examples"])
+        except (KeyError, ValueError, TypeError, IndexError, AttributeError, RecursionError) as error:
             raise CheckpointError(f"{checkpoint.path}: it cannot be taken up: {error!r}") from error
         if not override:
             remedy = "write override=True (--override) to go on with the new ones"
             refuse(checkpoint, differences(given, self.given), remedy)
-        self.change(merged(given, self.given, now))
+        self.change(values)
         for name, tensor in (*Module.named_parameters(trainer.model), *Module.named_buffers(trainer.model)):
             own = tensor.array if tensor.array.flags.writeable else np.empty_like(tensor.array)
             own[...] = arrays[name]
@@ -140,8 +143,8 @@ class Record:
         trainer.optimizer.state.clear()
         trainer.optimizer.state.update(states)
         trainer.steps, trainer.epoch, trainer.batches = (state[name] for name in ("step", "epoch", "batches"))
-        trainer.examples, trainer.tally = state["examples"], tally
-        trainer.history[:] = state["history"]
+        trainer.examples, trainer.tally = examples, tally
+        trainer.history[:] = history
         trainer.repeated = Place(0, 0, 0)
         self.data = state["data"]
         self.tell(checkpoint)
@@ -174,7 +177,7 @@ class Record:
                 expected = self.trainer.optimizer.state_shape(kind, p.shape)
                 if array.shape != expected or array.dtype != p.dtype:
                     raise ValueError(f"{key} is {array.dtype} of shape {array.shape}, expected {p.dtype} of {expected}")
-                states[p][kind] = array
+                states[p][kind] = array.copy()  # what was read cannot be written to
         return states
 
     def change(self, values: dict[str, Any]) -> None:
@@ -201,13 +204,22 @@ class Record:
     def due(self, step: int) -> bool:
         return self.directory.due(step)
 
+    def hand_out(self, step: Step) -> None:
+        """A step is given to the pool, with the learning rates of now."""
+        self.rates[step.number] = list(dict.fromkeys(options.get("lr") for options in step.hyperparameters))
+
     def count(self, result: StepResult) -> None:
-        rates = list(dict.fromkeys(group.get("lr") for group in self.trainer.optimizer.param_groups))
-        line = {"step": result.number, "epoch": result.epoch, "loss": result.loss}
-        line["lr"] = rates[0] if len(rates) == 1 else rates  # type: ignore[assignment]
+        number, rates = result.number, self.rates.get(result.number, [])
+        line = {
+            "step": number,
+            "epoch": result.epoch,
+            "loss": result.loss,
+            "lr": rates[0] if len(rates) == 1 else rates,
+        }
         if result.norm is not None:
             line["gradient_norm"] = result.norm
-        self.directory.metrics.add((result.number, 0), line, result.examples)
+        self.directory.metrics.add((number, 0), line, result.examples)
+        self.rates.pop(number, None)
 
     def count_evaluation(self, entry: dict[str, Any]) -> None:
         figures = {name: value for name, value in entry.items() if name.startswith("validation_")}
@@ -240,9 +252,11 @@ class Record:
 
     def close(self, pool: Any) -> None:
         """A last checkpoint, where there were steps since the one before."""
-        if pool is not None and self.data is not None:
-            self.save(pool)
-        self.directory.close()
+        try:
+            if pool is not None and self.data is not None:
+                self.save(pool)
+        finally:
+            self.directory.close()
 
 
 def encoded(value: Any) -> Any:

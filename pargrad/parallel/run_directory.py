@@ -45,12 +45,15 @@ class RunDirectory:
         self.every_steps, self.every_minutes, self.keep = steps, minutes, keep
         self.folder.mkdir(parents=True, exist_ok=True)
         self.lock = lock(self.path / LOCK)
+        checkpoints.sync_folder(self.path)
         try:
             self.found = self.find(resume, largest)
             checkpoints.remove_aside(self.folder)
             before = {} if self.found is None else self.found.state
             self.best: dict[str, Any] | None = before.get("best")
             self.saved = self.attempted = before.get("step", 0)  # the step of the last one, and of the last attempt
+            there = [step for step, _ in checkpoints.checkpoints_in(self.folder)]
+            self.own = [step for step in there if step <= self.saved]  # later ones belong to a way that was left
             self.metrics = Metrics(self.path / METRICS, *self.metrics_before())
             self.spare: Half | None = None
         except BaseException:
@@ -135,7 +138,8 @@ class RunDirectory:
                 self.metrics.sync()
                 checkpoints.write_checkpoint(self.folder, step, *arrays, tied, state)
                 self.saved = step
-                checkpoints.remove_others(self.folder, step, self.keep, best)
+                self.own = sorted({*self.own, step})[-self.keep :]
+                checkpoints.remove_others(self.folder, {*self.own, best})
             finally:
                 self.spare = spare
 

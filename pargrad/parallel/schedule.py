@@ -50,6 +50,8 @@ class Schedule:
 
     def settle(self, steps: int) -> None:
         """So many steps are done: what was handed out beyond them was not."""
+        if self.taken and self.taken[-1][0] == steps - 1:  # which was done before the next one was asked for
+            self.after_step(steps)
         while self.taken and self.taken[0][0] < steps:
             self.taken.popleft()
         # After a loss of workers more may turn out to be done, when the trainer is closed: it is then asked again.

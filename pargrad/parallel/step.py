@@ -141,7 +141,9 @@ class Replica:
         done, mark = self.arena.done, ((run << 32) + step.number, size)
         if (done[start] == mark).all():
             return
-        done[start : start + size] = 0  # the slots of nodes within this one are overwritten
+        # Nodes within this one lose their slots, and those around it what their shards said.
+        begins = np.arange(len(done))
+        done[(begins < start + size) & (begins + done[:, 1] > start)] = 0
         self.gradient(data, step, node)
         done[start] = mark
 

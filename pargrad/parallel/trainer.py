@@ -345,7 +345,10 @@ class Trainer:
                 return
             number += 1
             options = [{k: v for k, v in group.items() if k != "params"} for group in self.optimizer.param_groups]
-            yield Step(number, epoch, order[start : start + self.batch_size], options)
+            step = Step(number, epoch, order[start : start + self.batch_size], options)
+            if self.record is not None:
+                self.record.hand_out(step)
+            yield step
             self.schedule.after_step(number)
 
     def open(self) -> Pool:
