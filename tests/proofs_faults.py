@@ -45,10 +45,10 @@ def kills(examples, seed):
             counts = Counter()
             expected = undisturbed()
             while counts.total() < examples:
-                left = min(KILLS_A_RUN, examples - counts.total())
-                # Each moment as often as the others; nobody starts before the first is killed.
-                moments = [MOMENTS[(counts.total() + i) % len(MOMENTS)] for i in range(left)]
-                state, losses, hit = disturbed(left, moments, generator)
+                # The moments that were hit least come first; nobody starts before the first one is killed.
+                least = sorted(MOMENTS, key=lambda moment: (moment == "start", counts[moment]))
+                moments = [least[i % len(least)] for i in range(min(KILLS_A_RUN, examples - counts.total()))]
+                state, losses, hit = disturbed(len(moments), moments, generator)
                 assert state == expected[0], f"other bits after kills in {hit}"
                 assert losses == expected[1], f"other losses after kills in {hit}"
                 counts.update(hit)
