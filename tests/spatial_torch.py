@@ -45,6 +45,17 @@ def col2im(x, windows):
     return transposed(lambda image: im2col(image, windows), x, (*lead, *windows.sizes))
 
 
+def to_taps(x, number, windows):
+    dims = len(windows.sizes)
+    lead = x.shape[: x.ndim - dims]
+
+    def at_taps(image):
+        columns = im2col(image, windows).reshape(*lead, math.prod(windows.kernel), *windows.counts)
+        return columns.gather(len(lead), torch.as_tensor(number).unsqueeze(len(lead))).squeeze(len(lead))
+
+    return transposed(at_taps, x, (*lead, *windows.sizes))
+
+
 def convolution_input(y, weight, windows, groups=1):
     usual = [
         (count - 1) * s - 2 * p + d * (k - 1) + 1
@@ -78,4 +89,5 @@ TWINS = {
     "im2col": im2col,
     "max_pool": max_pool,
     "resample": resample,
+    "to_taps": to_taps,
 }

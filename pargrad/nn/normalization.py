@@ -36,6 +36,8 @@ def standardize(
 
     known: the mean and the variance.
     """
+    if input.dtype.kind != "f":
+        raise RuntimeError(f"expected floating-point input, got {input.dtype}: write x.float()")
     weight, bias = (x if x is None or shape is None else x.reshape(shape) for x in (weight, bias))
     inputs = input, 1.0 if weight is None else weight, 0.0 if bias is None else bias
     return apply(RULES["standardize"], *inputs, dim=dim, eps=eps, known=known)

@@ -250,6 +250,11 @@ def adaptive_max_pooling(name: str, dims: int, input: Tensor, output_size: Any, 
     https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.NAME.html
     """
     sizes, outputs = adaptive_sizes(name, input, output_size, dims)
+    if not return_indices and all(outputs) and not any(size % count for size, count in zip(sizes, outputs)):
+        kernel = tuple(size // count for size, count in zip(sizes, outputs))
+        return call(
+            "max_pool", input, windows=Windows(tuple(sizes), kernel, tuple(outputs), kernel, (0,) * dims, (1,) * dims)
+        )
     spans = [adaptive_spans(size, count) for size, count in zip(sizes, outputs)]
     positions, inside = rectangles(sizes, [starts for starts, _ in spans], [ends for _, ends in spans])
     index = largest(lines_of(input, dims), positions, inside)

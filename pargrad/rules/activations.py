@@ -8,7 +8,7 @@ import math
 import numpy as np
 
 from pargrad.rules import masks
-from pargrad.rules.elementwise import UNARY, log_1_exp, logistic, rule, sigmoid
+from pargrad.rules.elementwise import UNARY, in_blocks, log_1_exp, rule, sigmoid
 from pargrad.rules.special import scipy_ndtr
 from pargrad.rules.table import sample
 
@@ -48,155 +48,126 @@ TAIL = (
 )  # fmt: skip
 
 
-def size_of(x):
-    """|x|, a new array, but no more than 40, where what is left of exp(-x * x / 2) is 0: infinity times it is not."""
+def normal_tail(x):
+    """|x|, the normal distribution's share above it, and exp(-x * x / 2)."""
     size = np.abs(x, out=np.empty_like(x))
-    return np.minimum(size, 40, out=size)
-
-
-def normal_tail(size):
-    """The normal distribution's share above numbers of 0 and more, and exp(-size * size / 2); both are new arrays."""
-    density = np.multiply(size, size, out=np.empty_like(size))
+    np.minimum(size, 40, out=size)  # from where on the rest is 0, which infinity times it is not
+    density = np.multiply(size, size, out=np.empty_like(x))
     density *= -0.5
     np.exp(density, out=density)
-    if size.dtype != np.float32:
-        return np.asarray(scipy_ndtr(-size)), density
-    t = np.add(size, 3.75, out=np.empty_like(size))
+    if x.dtype != np.float32:
+        return size, scipy_ndtr(-size), density
+    t = np.add(size, 3.75, out=np.empty_like(x))
     np.divide(1, t, out=t)
-    place = np.subtract(size, 3.75, out=np.empty_like(size))
+    place = np.subtract(size, 3.75, out=np.empty_like(x))
     place *= t
-    tail = np.multiply(place, TAIL[-1], out=np.empty_like(size))
+    tail = np.multiply(place, TAIL[-1], out=np.empty_like(x))
     for coefficient in TAIL[-2:0:-1]:
         tail += coefficient
         tail *= place
     tail += TAIL[0]
     tail *= t
     tail *= density
-    return tail, density
+    return size, tail, density
+
+
+def gelu_of(x):
+    size, tail, _ = normal_tail(x)
+    tail *= size
+    return np.maximum(x, 0) - tail
+
+
+def gelu_slope(g, x):
+    """g * (share + x * density): the share is the tail where x is negative, and 1 - tail elsewhere."""
+    _, tail, density = normal_tail(x)
+    above = (x >= 0).astype(x.dtype)
+    density *= 1 / math.sqrt(2 * math.pi)
+    density *= x
+    density += above
+    above *= -2
+    above += 1
+    tail *= above
+    density += tail
+    return g * density
 
 
 @rule(*FAR, dtype="floating", plain=lambda x: x * scipy_ndtr(x))
 def gelu(x):
     """x times the normal distribution's share below x."""
+    return in_blocks(gelu_of, x), lambda g: in_blocks(gelu_slope, g, x)
 
-    def vjp(g):
-        # share + x * density: the share is the tail where x is negative, and 1 - tail elsewhere.
-        size = size_of(x)
-        out, density = normal_tail(size)
-        above = (x >= 0).astype(x.dtype)
-        out *= 1 - 2 * above
-        out += above
-        density *= 1 / math.sqrt(2 * math.pi)
-        density *= x
-        out += density
-        out *= g
-        return out
 
-    size = size_of(x)
-    tail, _ = normal_tail(size)
-    tail *= size
-    return np.subtract(np.maximum(x, 0), tail, out=tail), vjp
+LINEAR, CUBIC = math.sqrt(8 / math.pi), math.sqrt(8 / math.pi) * 0.044715
 
 
 def tanh_share(x):
-    """gelu_tanh(x) / x, a new array."""
-    u = np.multiply(x, x, out=np.empty_like(x))
-    u *= 2 * CUBIC
-    u += 2 * LINEAR
-    u *= x
-    return logistic(u)
+    return sigmoid(x * (LINEAR + CUBIC * (x * x)))
 
 
-LINEAR, CUBIC = math.sqrt(2 / math.pi), math.sqrt(2 / math.pi) * 0.044715
+def gelu_tanh_slope(g, x):
+    share = tanh_share(x)
+    return g * (share + share * (1 - share) * (x * (LINEAR + 3 * CUBIC * (x * x))))
 
 
-def plain_gelu_tanh(x):
-    return x * sigmoid(x * (2 * LINEAR + 2 * CUBIC * (x * x)))
-
-
-@rule(*FAR, dtype="floating", plain=plain_gelu_tanh)
+@rule(*FAR, dtype="floating")
 def gelu_tanh(x):
     """gelu, approximately: with sigmoid(2u) = (1 + tanh(u)) / 2 of a cubic u of x (Hendrycks and Gimpel 2016)."""
-
-    def vjp(g):
-        share = tanh_share(x)
-        slope = np.multiply(x, x, out=np.empty_like(x))  # of 2u, times x
-        slope *= 6 * CUBIC
-        slope += 2 * LINEAR
-        slope *= x
-        return times_slope(g, share, slope)
-
-    y = tanh_share(x)
-    y *= x
-    return y, vjp
+    return in_blocks(lambda x: x * tanh_share(x), x), lambda g: in_blocks(gelu_tanh_slope, g, x)
 
 
-def times_slope(g, share, slope):
-    """g * (share + share * (1 - share) * slope), over share and slope."""
-    slope *= 1 - share
-    slope += 1
-    slope *= share
-    slope *= g
-    return slope
+def silu_slope(g, x):
+    share = sigmoid(x)
+    return g * (share * (1 + x * (1 - share)))
 
 
-@rule(*FAR, dtype="floating", plain=lambda x: x * sigmoid(x))
+@rule(*FAR, dtype="floating")
 def silu(x):
     """x * sigmoid(x)"""
-    y = logistic(x)
-    y *= x
-    return y, lambda g: times_slope(g, logistic(x), np.array(x))
+    return in_blocks(lambda x: x * sigmoid(x), x), lambda g: in_blocks(silu_slope, g, x)
 
 
-def softplus_parts(x):
-    """With n = exp(x): n, and w = n * (n + 2), so that tanh(softplus(x)) is w / (w + 2); above 20 both as at 20."""
-    n = np.minimum(x, 20, out=np.empty_like(x))  # from where on tanh is 1
-    np.exp(n, out=n)
-    w = np.add(n, 2, out=np.empty_like(x))
-    w *= n
-    return n, w
+# With n = exp(x), tanh(log(1 + n)) is w / (w + 2), w = n * (n + 2). From x = 20 on it is 1, and n stands still.
 
 
-@rule(*FAR, dtype="floating", plain=lambda x: x * np.tanh(np.logaddexp(0, x)))
+def mish_of(x):
+    n = np.exp(np.minimum(x, 20))
+    w = n * (n + 2)
+    return x * (w / (w + 2))
+
+
+def mish_slope(g, x):
+    """g * (w / d + x * 4 * n * (n + 1) / d**2), with d = w + 2."""
+    near = np.minimum(x, 20)
+    n = np.exp(near)
+    w = n * (n + 2)
+    d = w + 2
+    return g * ((w + near * 4 * n * (n + 1) / d) / d)
+
+
+@rule(*FAR, dtype="floating")
 def mish(x):
     """x * tanh(softplus(x))"""
+    return in_blocks(mish_of, x), lambda g: in_blocks(mish_slope, g, x)
 
-    def vjp(g):
-        # w / d + x * 4 * n * (n + 1) / d**2, with d = w + 2
-        n, w = softplus_parts(x)
-        d = w + 2
-        slope = np.add(n, 1, out=np.empty_like(x))
-        slope *= n
-        slope *= 4
-        slope *= np.minimum(x, 20)  # beyond, where n stands still, the slope is 0 anyway
-        slope /= d
-        slope += w
-        slope /= d
-        slope *= g
-        return slope
 
-    n, w = softplus_parts(x)
-    y = np.add(w, 2, out=n)
-    np.divide(w, y, out=y)
-    y *= x
-    return y, vjp
+def softplus_of(x):
+    return np.maximum(x, 0) + log_1_exp(x)
 
 
 @rule(*FAR, sample((6,), domain=(-9.0, 9.0), beta=2.0, threshold=3.0), dtype="floating")
 def softplus(x, *, beta=1.0, threshold=20.0):
     """log(1 + exp(beta * x)) / beta; x itself where beta * x is above the threshold."""
     scaled = x * beta
-    y = log_1_exp(scaled)
-    y += np.maximum(scaled, 0)
-    y /= beta
-    return masks.where(scaled > threshold, x, y), lambda g: masks.where(x * beta > threshold, g, g * sigmoid(x * beta))
+    return (
+        masks.where(scaled > threshold, x, in_blocks(softplus_of, scaled) / beta),
+        lambda g: masks.where(x * beta > threshold, g, g * sigmoid(x * beta)),
+    )
 
 
 @rule(*FAR, dtype="floating")
 def log_sigmoid(x):
     """log(sigmoid(x)), where sigmoid(x) would be 0, too."""
-    y = log_1_exp(x)
-    return np.subtract(np.minimum(x, 0), y, out=y), lambda g: g * sigmoid(-x)
+    return in_blocks(lambda x: np.minimum(x, 0) - log_1_exp(x), x), lambda g: g * sigmoid(-x)
 
 
 @rule(sample((2, 3)), sample((5,), min_val=-0.5, max_val=1.5), sample(()))

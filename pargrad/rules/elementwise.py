@@ -131,8 +131,25 @@ def tanh(x):
     return y, lambda g: g * (1 - y * y)
 
 
+BLOCK = 1 << 15
+
+
+def in_blocks(function, *arrays):
+    """function(*arrays) of arrays of one shape, elementwise: so many elements at a time that what is made stays in the
+    cache. On Tensors it is called as it stands.
+    """
+    first = arrays[0]
+    if any(type(x) is not np.ndarray for x in arrays) or first.size <= BLOCK:
+        return function(*arrays)
+    out = np.empty(first.shape, first.dtype)
+    target, *parts = (x.reshape(-1) for x in (out, *arrays))
+    for start in range(0, first.size, BLOCK):
+        target[start : start + BLOCK] = function(*(x[start : start + BLOCK] for x in parts))
+    return out
+
+
 def logistic(x):
-    """1 / (1 + exp(-x)), of real arrays; 0 where the exponential overflows."""
+    """1 / (1 + exp(-x)); 0 where the exponential overflows."""
     y = np.negative(x, out=np.empty_like(x))
     with np.errstate(over="ignore"):
         np.exp(y, out=y)
@@ -141,14 +158,14 @@ def logistic(x):
 
 
 def log_1_exp(x):
-    """log(1 + exp(-|x|)), a new array; numpy's log1p, which looks at one element after the other, is slow."""
+    """log(1 + exp(-|x|)); numpy's log1p, which takes one element after the other, is slow."""
     e = np.abs(x, out=np.empty_like(x))
     np.negative(e, out=e)
     np.exp(e, out=e)
     total = np.add(e, 1, out=np.empty_like(x))
     e -= total - 1  # what rounding took from the total, which the logarithm is given back
     e /= total
-    e += np.log(total)
+    e += np.log(total, out=total)
     return e
 
 
@@ -160,8 +177,8 @@ def complex_logistic(x):
 
 @rule(*UNARY, sample((3,), domain=(-90.0, 90.0)), *COMPLEX, dtype="float")
 def sigmoid(x):
-    y = complex_logistic(x) if is_complex(x) else logistic(x)
-    return y, lambda g: g * (y * (1 - y))
+    y = complex_logistic(x) if is_complex(x) else in_blocks(logistic, x)
+    return y, lambda g: in_blocks(lambda g, y: g * (y * (1 - y)), g, y)
 
 
 @rule(*UNARY)

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from pargrad.rules.elementwise import log_1_exp, logistic
+from pargrad.rules.elementwise import in_blocks, log_1_exp, logistic
 from pargrad.rules.stacks import NotStackable, contiguous, elementwise
 from pargrad.rules.table import integers, rule, sample
 
@@ -65,8 +65,8 @@ def at_class(target):
 def sigmoid_cross_entropy(x, target):
     """-target log sigmoid(x) - (1 - target) log(1 - sigmoid(x)), elementwise, without overflow."""
     return (
-        np.maximum(x, 0) - x * target + log_1_exp(x),
-        lambda g: g * (logistic(x) - target),
+        np.maximum(x, 0) - x * target + in_blocks(log_1_exp, x),
+        lambda g: g * (in_blocks(logistic, x) - target),
         lambda g: -g * x,
     )
 

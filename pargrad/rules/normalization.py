@@ -12,35 +12,50 @@ from pargrad.rules.table import rule, sample
 
 
 def total(x, y, dim):
-    """The sum of x * y over the dimensions `dim`, counted from the front, which stay with a length of 1.
+    """The sum of x * y over the dimensions `dim`, which stay with a length of 1; of x alone where y is None.
 
     Over the last ones each line is a product of two vectors, which BLAS adds up faster than numpy adds up one.
     """
-    shape = tuple(1 if i in dim else size for i, size in enumerate(x.shape))
     last = next((i + 1 for i in reversed(range(x.ndim)) if i not in dim), 0)
+    if y is not None and (last == x.ndim or y.shape[last:] != x.shape[last:]):
+        x, y = x * y, None
     if last == x.ndim:
-        return np.sum(x if y is None else x * y, axis=dim, keepdims=True)
-    lead, length = x.shape[:last], math.prod(x.shape[last:])
-    lines = (*lead, length)
-    sums = np.vecdot(x.reshape(lines), np.ones(length, x.dtype) if y is None else y.reshape(lines))
-    others = tuple(i for i in dim if i < last)
-    return (np.sum(sums, axis=others) if others else sums).reshape(shape)
+        return np.sum(x, axis=dim, keepdims=True) if dim else x
+    length = math.prod(x.shape[last:])
+    other = np.ones(length, x.dtype) if y is None else y.reshape(*y.shape[:last], length)
+    sums = np.vecdot(x.reshape(*x.shape[:last], length), other)
+    sums = np.sum(sums, axis=tuple(i for i in dim if i < last), keepdims=True) if min(dim) < last else sums
+    return sums.reshape(*sums.shape, *(1,) * (x.ndim - last))
 
 
-def summed_to(x, shape):
-    """x summed over the dimensions that `shape`, aligned at the last ones, has not, or with a length of 1."""
+def summed_to(x, factor, shape):
+    """x * factor summed over the dimensions that `shape`, aligned at the last ones, has not, or with a length of 1."""
     extra = x.ndim - len(shape)
-    dim = tuple(i for i, size in enumerate(x.shape) if i < extra or (shape[i - extra] == 1 and size != 1))
-    return total(x, None, dim).reshape(shape) if dim else x
+    dim = tuple(i for i in range(x.ndim) if i < extra or shape[i - extra] == 1)
+    if dim and dim == tuple(range(dim[0], dim[-1] + 1)) and factor.size == math.prod(x.shape[: dim[-1] + 1]):
+        first, rows = math.prod(x.shape[: dim[0]]), math.prod(x.shape[dim[0] : dim[-1] + 1])
+        found = factor.reshape(first, 1, rows) @ x.reshape(first, rows, -1 if x.size else 0)
+        if found.size == math.prod(shape):
+            return found.reshape(shape)
+    return total(x * factor, None, dim).reshape(shape)
+
+
+def in_front(x, dim):
+    """`dim` as a tuple, counted from the front."""
+    return tuple(sorted(i % x.ndim for i in (dim if isinstance(dim, tuple) else (dim,))))
+
+
+def centered_moments(x, dims):
+    """The mean and the variance, without correction, of x over `dims`, and x less the mean."""
+    count = x.dtype.type(math.prod(x.shape[i] for i in dims) or 1)
+    mean = total(x, None, dims) / count
+    centered = np.subtract(x, mean, out=np.empty(x.shape, x.dtype))
+    return mean, total(centered, centered, dims) / count, centered
 
 
 def moments(x, dim):
     """The mean and the variance, without correction, of x over `dim`, which stays with a length of 1."""
-    dim = tuple(i % x.ndim for i in (dim if isinstance(dim, tuple) else (dim,)))
-    count = math.prod(x.shape[i] for i in dim) or 1
-    mean = total(x, None, dim) / x.dtype.type(count)
-    centered = x - mean
-    return mean, total(centered, centered, dim) / x.dtype.type(count)
+    return centered_moments(x, in_front(x, dim))[:2]
 
 
 def composed(x, weight, bias, *, dim, eps, known=None):
@@ -70,11 +85,11 @@ def standardized_slices(function, arrays, stacked, settings):
 
 @rule(
     sample((3, 4), (4,), (4,), dim=-1, eps=1e-5),
-    sample((2, 3, 4), 1.0, 0.0, dim=(-2, -1), eps=0.1),
+    sample((2, 3, 4), (), (), dim=(-2, -1), eps=0.1),
     sample((2, 3, 2, 2), (3, 1, 1), (3, 1, 1), dim=(0, 2, 3), eps=1e-5),
-    sample((2, 2, 3, 2), (2, 3, 1), 0.0, dim=(2, 3), eps=1e-5),
+    sample((2, 2, 3, 2), (2, 3, 1), (), dim=(2, 3), eps=1e-5),
     sample((5, 3), (3,), (3,), dim=0, eps=0.1),
-    sample((3, 1), 1.0, (1,), dim=-1, eps=1e-5),
+    sample((3, 1), (), (1,), dim=-1, eps=1e-5),
     sample((0, 3), (3,), (3,), dim=-1, eps=1e-5),
     dtype="floating",
     joint=True,
@@ -86,32 +101,51 @@ def standardize(x, weight, bias, *, dim, eps, known=None):
 
     weight and bias are laid out against x, or numbers. known: the `moments`, where they have been found already.
     """
-    mean, variance = moments(x, dim) if known is None else known
+    dims = in_front(x, dim)
+    mean, variance, value = centered_moments(x, dims) if known is None else (*known, x - known[0])
     scale = np.sqrt(variance + x.dtype.type(eps))
-    of_weight, of_bias = np.shape(weight), np.shape(bias)
-    dims = tuple(i % x.ndim for i in (dim if isinstance(dim, tuple) else (dim,)))
+    of_weight, of_bias = (None if isinstance(y, float) else np.shape(y) for y in (weight, bias))
 
-    def standard():
-        y = np.subtract(x, mean, out=np.empty(x.shape, x.dtype))
-        y /= scale
-        return y
+    def laid_out(y):
+        """weight or bias with the dimensions of x."""
+        return np.reshape(np.asarray(y, x.dtype), (*(1,) * (x.ndim - np.ndim(y)), *np.shape(y)))
+
+    def line_of(factor):
+        """All dimensions of dim, if there is one factor over them, else the last ones, perhaps none, that have one."""
+        if all(factor.shape[i] == 1 for i in dims):
+            return dims
+        return tuple(i for i in dims if all(j in dims and factor.shape[j] == 1 for j in range(i, x.ndim)))
 
     def vjp(g):
-        # What is left of g * weight without its mean, and without its part along y.
-        y, share = standard(), x.dtype.type(mean.size / max(x.size, 1))
-        along = g * y
-        out = g * weight
-        part = total(along * weight, None, dims) * share
-        gradients = summed_to(along, of_weight), summed_to(g, of_bias)
-        out -= total(out, None, dims) * share
-        y *= part
-        out -= y
-        out /= scale
+        # (g * weight, without its mean and without its part along what is standardized) / scale
+        factor, share = laid_out(weight), x.dtype.type(mean.size / max(x.size, 1))
+        line = line_of(factor)
+        centered = np.subtract(x, mean, out=np.empty(x.shape, x.dtype))
+        sums, along = total(g, None, line), total(g, centered, line)
+        gradients = (
+            None if of_weight is None else summed_to(along, 1 / scale, of_weight),
+            None if of_bias is None else summed_to(sums, np.ones_like(scale), of_bias),
+        )
+        if line == dims:
+            out = g - sums * share
+            centered *= along * share / (scale * scale)
+            out -= centered
+            out *= factor / scale
+        else:
+            less, part = (total(each, factor, dims) * share for each in (sums, along))
+            out = np.multiply(g, factor, out=along if along.shape == x.shape else None)
+            out -= less
+            centered *= part / (scale * scale)
+            out -= centered
+            out /= scale
         return out, *gradients
 
-    value = standard()
-    if of_weight or not isinstance(weight, float):
-        value *= weight
-    if of_bias or not isinstance(bias, float):
+    factor = laid_out(weight)
+    if line_of(factor):
+        value *= factor / scale
+    else:
+        value /= scale
+        value *= factor
+    if of_bias is not None:
         value += bias
     return value, vjp

@@ -5,14 +5,15 @@ each result is a sum of some elements, by a table that says which and with what 
 operator with the table transposed.
 """
 
+import functools
 import math
 
 import numpy as np
 
+from pargrad.rules import masks
 from pargrad.rules.convolution import LINE, as_they_stand, taps, windows
-from pargrad.rules.indexing import add_into_zeros
 from pargrad.rules.stacks import shifted
-from pargrad.rules.table import rule, sample
+from pargrad.rules.table import integers, rule, sample
 
 # ----- the largest element of a window -----
 
@@ -70,6 +71,62 @@ def in_one_row(index, dims, plane):
     return (index.reshape(lines, counts) + plane * np.arange(lines)[:, None]).reshape(-1)
 
 
+@functools.lru_cache(maxsize=256)
+def first_taps(windows):
+    """For every window the number of its first tap that is no padding, as small integers."""
+    several = taps(windows)
+    number = np.zeros(windows.counts, np.uint8 if len(several) <= 256 else np.int32)
+    for i, tap in reversed(list(enumerate(several))):
+        number[tap.places] = i
+    number.flags.writeable = False
+    return number
+
+
+def numbered_maxima(x, windows):
+    """The largest element of every window of x (..., *sizes), and the number of its tap; ties and nan as `maxima`."""
+    shape = (*x.shape[: x.ndim - len(windows.sizes)], *windows.counts)
+    y, first = np.full(shape, lowest(x.dtype), x.dtype), first_taps(windows)
+    number = np.empty(shape, first.dtype)
+    number[...] = first
+    for i, tap in enumerate(taps(windows)):
+        candidate, best, there = x[tap.positions], y[tap.places], number[tap.places]
+        better = candidate > best
+        if x.dtype.kind == "f":
+            better |= candidate != candidate
+        np.maximum(best, candidate, out=best)
+        np.maximum(there, np.multiply(better, i, dtype=first.dtype), out=there)  # numbers only grow
+    return y, number
+
+
+def tap_positions(number, windows):
+    """Where the tap of each window is that has its number, counted as in `in_one_row`, and whether it is no padding."""
+    index, inside = np.zeros(number.shape, np.int64), np.zeros(number.shape, bool)
+    for i, tap in enumerate(taps(windows)):
+        here = number[tap.places] == i
+        np.copyto(index[tap.places], positions_of(tap, windows.sizes), where=here)
+        inside[tap.places] |= here
+    return in_one_row(index, len(windows.sizes), math.prod(windows.sizes)), inside
+
+
+@rule(
+    sample((2, 3, 3, 5), integers(6, 2, 3, 3, 5), windows=windows((5, 4), (3, 2), stride=(2, 1), padding=1)),
+    sample((2, 3, 2, 2), integers(4, 2, 3, 2, 2), windows=windows((5, 4), 2, stride=2)),
+    sample((0, 2, 3), integers(3, 0, 2, 3), windows=LINE),
+    dtype="as is",
+)
+def to_taps(x, number, *, windows):
+    """Zeros (..., *sizes) with each x (..., *counts) added at the tap of that number of its window."""
+    y = np.zeros((*x.shape[: x.ndim - len(windows.sizes)], *windows.sizes), x.dtype)
+    for i, tap in enumerate(taps(windows)):
+        y[tap.positions] += masks.where(number[tap.places] == i, x[tap.places], 0)
+
+    def vjp(g):
+        at, inside = tap_positions(np.asarray(number), windows)
+        return np.where(inside, g.reshape(-1)[at].reshape(inside.shape), 0)
+
+    return y, vjp, None
+
+
 @rule(
     sample((2, 3, 5, 4), windows=windows((5, 4), (3, 2), stride=(2, 1), padding=1)),
     sample((2, 3, 5, 4), windows=windows((5, 4), 2, stride=2)),
@@ -80,15 +137,8 @@ def in_one_row(index, dims, plane):
 )
 def max_pool(x, *, windows):
     """The largest element of every window of x (..., *sizes), as (..., *counts)."""
-    y, index = maxima(x, windows)
-    shape = x.shape
-    apart = all(s >= d * (k - 1) + 1 for s, k, d in zip(windows.stride, windows.kernel, windows.dilation))
-
-    def vjp(g):
-        at = in_one_row(index, len(windows.sizes), math.prod(windows.sizes))
-        return add_into_zeros(g.reshape(-1), index=at, shape=(math.prod(shape),), once=apart).reshape(shape)
-
-    return y, vjp
+    y, number = numbered_maxima(x, windows)
+    return y, lambda g: to_taps(g, number, windows=windows)
 
 
 # ----- weighted sums of elements along a dimension -----

@@ -9,6 +9,7 @@ import numpy as np
 
 from pargrad.rules.complex import complexes, is_complex, ordered, squared_size
 from pargrad.rules.elementwise import log_of_sum
+from pargrad.rules.normalization import total
 from pargrad.rules.stacks import along, normalized
 from pargrad.rules.table import rule, sample
 
@@ -179,20 +180,28 @@ def logsumexp(x, *, dim, keepdim=False):
     return y, lambda g: spread(g, shape, dim, keepdim) * np.exp(x - spread(y, shape, dim, keepdim))
 
 
+def summed(x, y, dim):
+    """The sum of x * y, or of x where y is None, along `dim`, which stays with a length of 1."""
+    if type(x) is np.ndarray and x.ndim and (y is None or type(y) is np.ndarray):
+        return total(x, y, (dim % x.ndim,))
+    return np.sum(x if y is None else x * y, axis=dim, keepdims=True)
+
+
 @rule(*ALONG, sample((3,), dim=0, domain=(-900.0, 900.0)), dtype="floating", stack=normalized)
 def softmax(x, *, dim):
     ordered(x)
-    e = np.exp(x - np.max(x, axis=dim, keepdims=True, initial=-np.inf))
-    y = e / np.sum(e, axis=dim, keepdims=True)
-    return y, lambda g: y * (g - np.sum(g * y, axis=dim, keepdims=True))
+    y = np.subtract(x, np.max(x, axis=dim, keepdims=True, initial=-np.inf), out=np.empty_like(x))
+    np.exp(y, out=y)
+    y /= summed(y, None, dim)
+    return y, lambda g: y * (g - summed(g, y, dim))
 
 
 @rule(*ALONG, sample((3,), dim=0, domain=(-900.0, 900.0)), dtype="floating", stack=normalized)
 def log_softmax(x, *, dim):
     ordered(x)
-    shifted = x - np.max(x, axis=dim, keepdims=True, initial=-np.inf)
-    y = shifted - np.log(np.sum(np.exp(shifted), axis=dim, keepdims=True))
-    return y, lambda g: g - np.exp(y) * np.sum(g, axis=dim, keepdims=True)
+    y = np.subtract(x, np.max(x, axis=dim, keepdims=True, initial=-np.inf), out=np.empty_like(x))
+    y -= np.log(summed(np.exp(y), None, dim))
+    return y, lambda g: g - np.exp(y) * summed(g, None, dim)
 
 
 # ----- products and scans -----
