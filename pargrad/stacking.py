@@ -133,7 +133,7 @@ class StackedNode(Node):
 
     def on_tensors(self) -> tuple[list, Callable | None]:
         """The rule's own vjps, called on the stack as on one slice; what slices share is given their sum."""
-        if self.inputs is None or self.outputs is not None or self.rule.joint:
+        if self.inputs is None or self.outputs is not None or (self.rule.joint and self.rule.plain is None):
             raise NotStackable(f"a second derivative of {self.rule.name}")
         if current() is None:
             return self.on_tensors_outside()

@@ -1,5 +1,6 @@
 """Proofs: a run whose driver is killed goes on to the same bits, and no damaged checkpoint is taken for a good one."""
 
+import contextlib
 import hashlib
 import json
 import os
@@ -19,7 +20,7 @@ from tests.processes import descendants, gone, wait_until
 from tests.proofs import proof
 from tests.training import bits, examples, make_trainer
 
-WAY, STEPS, EVERY = "branching", 2500, 5
+WAY, STEPS, EVERY = "branching", 1200, 5
 WORKERS = [workers for workers in (0, 0, 0, 1, 2, 3) if workers <= available_cores()]
 
 
@@ -36,12 +37,26 @@ def drive(directory, workers):
         print("open", flush=True)
         history = trainer.fit(examples(), max_steps=STEPS, validation=examples(200, 1))
     kept = [{name: value for name, value in entry.items() if "second" not in name} for entry in history]
-    return hashlib.sha256(b"".join(bits(trainer))).hexdigest(), kept, lines_of(directory)
+    return {"bits": hashlib.sha256(b"".join(bits(trainer))).hexdigest(), "history": kept, "lines": lines_of(directory)}
 
 
 def start(directory, workers):
     command = [sys.executable, "-m", "tests.proofs_resume", str(directory), str(workers)]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def check(got, expected):
+    assert got["bits"] == expected["bits"]
+    assert got["history"] == expected["history"]
+    for line, other in zip(got["lines"], expected["lines"]):
+        assert line == other
+    assert len(got["lines"]) == len(expected["lines"])
+
+
+def end(pids):
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
 
 
 def finished(process):
@@ -67,11 +82,13 @@ def resume(examples, seed):
             kills += process.wait() == -signal.SIGKILL
             out, errors = process.communicate()
             assert "Traceback" not in errors, errors
-            wait_until(lambda below=below: gone(below), 30, f"the end of {workers} workers")
+            ours = [pid for pid, command in below.items() if "WorkerActor" in command]
+            wait_until(lambda ours=ours: gone(ours), 15, f"the end of {workers} workers")
+            end(below)  # Ray's own processes end by themselves, later
             if process.returncode == 0:
-                assert json.loads(out.splitlines()[-1]) == expected, f"run {run}"
+                check(json.loads(out.splitlines()[-1]), expected)
                 run += 1
-        assert finished(start(Path(root, str(run)), 2)) == expected, f"run {run}"
+        check(finished(start(Path(root, str(run)), max(WORKERS))), expected)
     return kills
 
 

@@ -280,8 +280,8 @@ class RayPool(Pool):
                 self.launch(1)
                 gone.append(peer)
         self.settle()
+        self.formed = False  # first: `progress` is that of the places that members had
         self.members = [peer for peer in self.members if peer not in gone]
-        self.formed = False
         return failure
 
     def latest(self, peers: list[Peer]) -> list[Peer]:

@@ -12,6 +12,7 @@ from threadpoolctl import threadpool_limits
 
 from pargrad.parallel import channel
 from pargrad.parallel.arena import Arena, mapped
+from pargrad.parallel.cores import keep_freed_memory
 from pargrad.parallel.meeting import CalledOff, Meeting
 from pargrad.parallel.payload import follow_recipe
 from pargrad.parallel.pool import Member
@@ -44,6 +45,7 @@ def serve(address: str, worker: int) -> None:
     peer = channel.connect(address)
     try:
         peer.send((worker, os.getpid()))
+        keep_freed_memory()
         with threadpool_limits(limits=1):
             Worker(peer, worker).work()
     except EOFError:
