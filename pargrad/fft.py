@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from pargrad.complex_numbers import conj, is_complex
 from pargrad.creation import leaf
 from pargrad.operators import FUNCTIONS
+from pargrad.operators.complex_numbers import conj, is_complex
 from pargrad.promotion import CATEGORY_DEFAULT
 from pargrad.rules import RULES
 from pargrad.rules.fft import OPPOSITE

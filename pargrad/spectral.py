@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from pargrad import fft
-from pargrad.complex_numbers import is_complex
 from pargrad.nn.resampling import pad
 from pargrad.operators import FUNCTIONS
+from pargrad.operators.complex_numbers import is_complex
 from pargrad.rules import RULES
 from pargrad.tensor import Tensor, apply
 

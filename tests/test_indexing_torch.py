@@ -5,7 +5,7 @@ import pytest
 import torch
 
 import pargrad as pg
-from pargrad.indexing import IN_PLACE
+from pargrad.operators.indexing import IN_PLACE
 from pargrad.rules import RULES
 from tests.checks import as_function, assert_equal, check_derivative, run
 from tests.test_shapes_torch import EMPTY, Whole, arrays_of, calls, drawn, ids, mask

@@ -9,7 +9,8 @@ import torch.nn.functional as torch_functional
 
 import pargrad as pg
 import pargrad.nn.functional as functional
-from pargrad import autograd, products, rules
+from pargrad import autograd, rules
+from pargrad.operators import products
 from tests.checks import assert_equal, check_derivative, run
 from tests.higher import assert_as_finite, second_gradients
 

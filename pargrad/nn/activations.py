@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from pargrad import operators, random
-from pargrad.compositions import position
 from pargrad.inplace import obeying_inplace, of_function
+from pargrad.operators.compositions import position
 from pargrad.rules import RULES
 from pargrad.tensor import Tensor, apply
 

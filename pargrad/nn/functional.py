@@ -3,7 +3,6 @@
 Every loss has `LOSS.sum_and_divisor(...)`, what data parallelism adds up (see `terms`).
 """
 
-from pargrad.indexing import one_hot
 from pargrad.nn.activations import (
     celu,
     celu_,
@@ -127,7 +126,8 @@ from pargrad.nn.spatial import (
     fold,
     unfold,
 )
-from pargrad.products import bilinear, cosine_similarity, pairwise_distance, pdist
+from pargrad.operators.indexing import one_hot
+from pargrad.operators.products import bilinear, cosine_similarity, pairwise_distance, pdist
 
 __all__ = [
     "adaptive_avg_pool1d",

@@ -7,7 +7,7 @@ from typing import Any
 
 from pargrad import operators
 from pargrad.nn.terms import as_constant, checked, loss, of_elements
-from pargrad.products import pairwise_distance
+from pargrad.operators.products import pairwise_distance
 from pargrad.tensor import Tensor
 
 

@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from pargrad import linalg, reductions
-from pargrad.compositions import adjoint as adjoint_of
+from pargrad.operators import linalg, reductions
+from pargrad.operators.compositions import adjoint as adjoint_of
 from pargrad.tensor import Tensor
 
 singular_values_and_vectors = namedtuple("singular_values_and_vectors", ["U", "S", "V"])

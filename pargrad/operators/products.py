@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from pargrad.compositions import broadcast_tensors, call, conjugate, movedim, position, reshaped, tensor
+from pargrad.operators.compositions import broadcast_tensors, call, conjugate, movedim, position, reshaped, tensor
 from pargrad.tensor import Tensor
 
 # ----- vectors and matrices -----

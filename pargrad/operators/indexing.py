@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from pargrad.compositions import (
+from pargrad.operators.compositions import (
     atleast_1d,
     broadcast_to,
     call,

@@ -11,18 +11,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pargrad import (
+from pargrad import inplace
+from pargrad.operators import (
     complex_numbers,
     compositions,
     indexing,
-    inplace,
     matrices,
     products,
     reductions,
     searching,
     variants,
 )
-from pargrad.compositions import position
+from pargrad.operators.compositions import position
 from pargrad.promotion import CATEGORY_DEFAULT, result_dtype
 from pargrad.rules import RULES
 from pargrad.rules.table import Rule

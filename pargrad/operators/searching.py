@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from pargrad.compositions import integers, tensor
+from pargrad.operators.compositions import integers, tensor
 from pargrad.tensor import Tensor
 
 # ----- what is not zero, what is equal -----

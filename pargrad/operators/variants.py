@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from pargrad import compositions, indexing
-from pargrad.compositions import call, position, reshaped, sliced
+from pargrad.operators import compositions, indexing
+from pargrad.operators.compositions import call, position, reshaped, sliced
 from pargrad.tensor import Tensor
 
 mantissa_and_exponent = namedtuple("mantissa_and_exponent", ["mantissa", "exponent"])
