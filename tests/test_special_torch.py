@@ -9,8 +9,7 @@ import torch
 
 import pargrad as pg
 from pargrad import operators, special
-from pargrad.rules import RULES
-from tests.checks import assert_equal, check_derivative, draw, run, weights
+from tests.checks import assert_equal, run
 
 NAN, INF = float("nan"), float("inf")
 both = pytest.mark.parametrize("dtype", [np.float32, np.float64], ids=["float32", "float64"])
@@ -350,29 +349,6 @@ def test_scipy_is_loaded_by_the_first_call_and_not_before():
 
 
 # ----- a second derivative finds its way -----
-
-MINE = [
-    pytest.param(rule, one, i, id=f"{rule.name}-{k}-{i}")
-    for rule in RULES.values()
-    # A fused rule is not called on tensors: its plain composition is.
-    if rule.function.__module__.endswith((".elementwise", ".special")) and rule.differentiable and rule.plain is None
-    for k, one in enumerate(rule.samples)
-    for i, shape in enumerate(one.arguments)
-    if isinstance(shape, tuple) and one.arguments != ((0, 3), (3,)) and one.arguments != ((0, 2),)
-]
-
-
-@pytest.mark.parametrize(("rule", "one", "position"), MINE)
-def test_a_vjp_that_is_called_on_tensors_can_be_differentiated(rule, one, position):
-    arrays = draw(rule, one)
-    seed = weights(np.shape(rule.function(*arrays, **one.settings)[0]))
-
-    def gradient(*inputs):
-        *inputs, g = inputs
-        out = rule.function(*inputs, **one.settings)[position + 1](g)
-        return out if isinstance(out, pg.Tensor) else pg.as_tensor(out)
-
-    check_derivative(gradient, [*arrays, seed])
 
 
 def test_twins_of_scipys_functions_know_tensors():

@@ -26,7 +26,7 @@ import pargrad
 import pargrad.autograd
 from tests.checks import weights
 
-# Importing torch's own tests forbids `torch.backends.cudnn.deterministic = True` to all that come after in this process.
+# Importing torch's own tests forbids `torch.backends.cudnn.deterministic = True` to all that come after.
 torch.backends.disable_global_flags.__globals__["__allow_nonbracketed_mutation_flag"] = True
 
 FIRST, MORE = 24, 12  # of an operator's samples the first ones, and a random choice of the rest
