@@ -1,4 +1,4 @@
-"""What dtype an operator computes in: torch's promotion of tensors, numbers and categories.
+"""What an operator is called with: torch's promotion of tensors, numbers and categories to one dtype.
 
 Literals are weak: they change the category of a dtype (integer to float), never its width.
 """
@@ -92,3 +92,11 @@ def coerce(rule: Rule, arrays: list[Any]) -> list[Any]:
         else x
         for i, x in enumerate(arrays)
     ]
+
+
+def explain(rule: Rule, arrays: list[Any], settings: dict[str, Any], error: Exception) -> Exception:
+    """numpy's error in the operator's terms, of the type that torch raises."""
+    given = ", ".join(f"{x.dtype}{list(x.shape)}" if isinstance(x, np.ndarray) else repr(x) for x in arrays)
+    told = "".join(f", {name}={value!r}" for name, value in settings.items())
+    kind = IndexError if isinstance(error, IndexError) else RuntimeError
+    return kind(f"{rule.name}({given}{told}): {error}")

@@ -16,7 +16,7 @@ import numpy as np
 from pargrad import printing
 from pargrad.graph import Hooks, Node, RemovableHandle, as_array, run_backward
 from pargrad.modes import anomaly, mode, set_grad_enabled
-from pargrad.promotion import CATEGORY_DEFAULT, FLOAT32, FLOAT64, coerce
+from pargrad.promotion import CATEGORY_DEFAULT, FLOAT32, FLOAT64, coerce, explain
 from pargrad.rules.table import Rule
 
 
@@ -341,14 +341,6 @@ def check_can_require_grad(dtype: np.dtype) -> None:
 
 
 # ----- calling a rule -----
-
-
-def explain(rule: Rule, arrays: list[Any], settings: dict[str, Any], error: Exception) -> Exception:
-    """numpy's error in the operator's terms, of the type that torch raises."""
-    given = ", ".join(f"{x.dtype}{list(x.shape)}" if isinstance(x, np.ndarray) else repr(x) for x in arrays)
-    told = "".join(f", {name}={value!r}" for name, value in settings.items())
-    kind = IndexError if isinstance(error, IndexError) else RuntimeError
-    return kind(f"{rule.name}({given}{told}): {error}")
 
 
 def apply(rule: Rule, *inputs: Any, **settings: Any) -> Any:

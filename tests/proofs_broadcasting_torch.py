@@ -64,6 +64,7 @@ REFUSED = {
     "heaviside": ("for tensors with different dtypes", "derivative for aten"),
     "isclose": ("did not match",),
     "addcdiv": ("can't be cast to the desired output type", "Integer division with addcdiv"),
+    "masked_fill": ("Autograd not support dtype",),  # a value with a gradient, into integers
     "clamp": ("doesn't match the broadcast shape",),  # bounds of more dimensions than x, not all of them
 }
 ONLY_TENSORS = ("must be Tensor, not", "received an invalid combination of arguments")

@@ -20,7 +20,18 @@ both = pytest.mark.parametrize("dtype", [np.complex64, np.complex128], ids=["com
 # ----- every rule -----
 
 # The rules of other modules are of real numbers alone, or are compared where they belong (linear algebra).
-MODULES = {"complex", "elementwise", "fft", "indexing", "linear", "reductions", "shapes", "sorting"}
+MODULES = {
+    "comparisons",
+    "complex",
+    "elementwise",
+    "fft",
+    "indexing",
+    "linear",
+    "reductions",
+    "rounding",
+    "shapes",
+    "sorting",
+}
 # Rules that take complex numbers where torch does not, or has no derivative there.
 AHEAD = {
     "nansum": "torch takes them on GPUs alone",

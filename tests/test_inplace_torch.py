@@ -389,6 +389,30 @@ def test_a_hook_sees_the_gradient_of_the_value_it_was_put_on():
         assert seen == [[12.0, 24.0], [36.0, 72.0]]
 
 
+def test_a_constant_over_one_of_several_outputs_stays_in_the_graph():
+    for lib in BOTH:
+
+        class Two(lib.autograd.Function):
+            @staticmethod
+            def forward(ctx, x):
+                return x * 2, x * 3
+
+            @staticmethod
+            def backward(ctx, g, h):
+                return 2 * g + 3 * h
+
+        x = lib.tensor([3.0, 1.0], requires_grad=True)
+        first, second = Two.apply(x)
+        second.fill_(2.0)
+        (first.sum() + second.sum()).backward()
+        assert x.grad.tolist() == [2.0, 2.0]
+        x.grad = None
+        values, _ = lib.sort(x)
+        values.fill_(2.0)
+        values.sum().backward()
+        assert x.grad.tolist() == [0.0, 0.0]
+
+
 # ----- what is refused -----
 
 LEAVES = {

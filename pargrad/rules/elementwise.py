@@ -1,4 +1,4 @@
-"""Elementwise operators: arithmetic, functions of one variable, comparisons.
+"""Elementwise operators: arithmetic, functions of one variable, choices; `rounding` and `comparisons` have the rest.
 
 At a kink the subgradient is torch's: relu and abs have 0 at 0, clamp passes the gradient at its bounds, equal
 arguments of maximum and minimum take half each, and 0 ** 0 is flat.
@@ -11,7 +11,7 @@ import numpy as np
 from pargrad.rules import masks, table
 from pargrad.rules.complex import complexes, is_complex, ordered
 from pargrad.rules.stacks import elementwise
-from pargrad.rules.table import boolean, integers, sample
+from pargrad.rules.table import boolean, sample
 
 
 def rule(*samples, **options):
@@ -549,75 +549,6 @@ def rad2deg(x):
     return np.rad2deg(x), lambda g: g * (180 / math.pi)
 
 
-# ----- rounding and signs: flat, with the derivative 0 everywhere, as torch has it -----
-
-
-def whole(function, x):
-    """Integers are rounded already, and stay integers."""
-    ordered(x)
-    return function(x) if x.dtype.kind in "fc" else np.positive(x)
-
-
-@rule(*UNARY, numpy=np.floor)
-def floor(x):
-    return whole(np.floor, x), lambda g: np.zeros_like(g)
-
-
-@rule(*UNARY, numpy=np.ceil)
-def ceil(x):
-    return whole(np.ceil, x), lambda g: np.zeros_like(g)
-
-
-@rule(*UNARY, numpy=(np.trunc, np.fix))
-def trunc(x):
-    return whole(np.trunc, x), lambda g: np.zeros_like(g)
-
-
-@rule(*UNARY, sample((4,), decimals=1), sample((4,), domain=(-99.0, 99.0), decimals=-1), numpy=(np.round, np.around))
-def round(x, *, decimals=0):
-    """To the nearest, of two equally near to the even one; to that many decimals, or tens where negative."""
-    ordered(x)
-    if x.dtype.kind in "iu":
-        z = np.positive(x)
-    elif decimals < 0:
-        scale = 10.0**-decimals
-        z = np.rint(x / scale) * scale
-    else:
-        z = np.rint(x * 10.0**decimals) / 10.0**decimals if decimals else np.rint(x)
-    return z, lambda g: np.zeros_like(g)
-
-
-@rule(*UNARY, dtype="floating")
-def frac(x):
-    ordered(x)
-    return x - np.trunc(x), lambda g: g
-
-
-@rule(*UNARY)
-def sign(x):
-    """-1, 0 or 1; of nan, nan, as numpy has it: torch gives 0, which hides it. `sgn` takes complex numbers, too."""
-    ordered(x)
-    return x.copy() if x.dtype.kind == "b" else np.sign(x), lambda g: np.zeros_like(g)
-
-
-@rule(*UNARY, numpy=np.signbit, differentiable=False)
-def signbit(x):
-    ordered(x)
-    return np.signbit(x)
-
-
-@rule(*UNARY, numpy=np.positive)
-def positive(x):
-    return np.positive(x), lambda g: g
-
-
-@rule(*UNARY, sample((3,), nan=1.0, posinf=2.0, neginf=-2.0), numpy=np.nan_to_num)
-def nan_to_num(x, *, nan=0.0, posinf=None, neginf=None):
-    """nan, inf and -inf replaced, by default by 0 and the dtype's largest and smallest; they get no gradient."""
-    z = np.nan_to_num(x, nan=nan, posinf=posinf, neginf=neginf)
-    return z, lambda g: np.where(np.isfinite(x), g, 0)
-
-
 # ----- choices -----
 
 
@@ -660,128 +591,3 @@ def where(condition, x, y):
         lambda g: masks.where(condition, g, 0),
         lambda g: masks.where(condition, 0, g),
     )
-
-
-# ----- comparisons and what combines them: booleans and integers, which have no gradient -----
-
-MASKS = (sample(boolean(2, 3), boolean(2, 3)), sample(boolean(4, 1), boolean(3)), sample(integers(8, 3), integers(8)))
-
-
-@rule(*BINARY, numpy=np.equal, differentiable=False)
-def eq(x, y):
-    return np.equal(x, y)
-
-
-@rule(*BINARY, numpy=np.not_equal, differentiable=False)
-def ne(x, y):
-    return np.not_equal(x, y)
-
-
-@rule(*BINARY, numpy=np.less, differentiable=False)
-def lt(x, y):
-    ordered(x, y)
-    return np.less(x, y)
-
-
-@rule(*BINARY, numpy=np.less_equal, differentiable=False)
-def le(x, y):
-    ordered(x, y)
-    return np.less_equal(x, y)
-
-
-@rule(*BINARY, numpy=np.greater, differentiable=False)
-def gt(x, y):
-    ordered(x, y)
-    return np.greater(x, y)
-
-
-@rule(*BINARY, numpy=np.greater_equal, differentiable=False)
-def ge(x, y):
-    ordered(x, y)
-    return np.greater_equal(x, y)
-
-
-@rule(*MASKS, numpy=np.bitwise_and, differentiable=False)
-def bitwise_and(x, y):
-    return np.bitwise_and(x, y)
-
-
-@rule(*MASKS, numpy=np.bitwise_or, differentiable=False)
-def bitwise_or(x, y):
-    return np.bitwise_or(x, y)
-
-
-@rule(*MASKS, numpy=np.bitwise_xor, differentiable=False)
-def bitwise_xor(x, y):
-    return np.bitwise_xor(x, y)
-
-
-@rule(sample(boolean(2, 3)), sample(integers(8, 3)), numpy=(np.bitwise_not, np.invert), differentiable=False)
-def bitwise_not(x):
-    return np.bitwise_not(x)
-
-
-SHIFTS = (sample(integers(8, 2, 3), integers(5, 3)), sample(integers(8), integers(5)))
-
-
-@rule(*SHIFTS, numpy=np.left_shift, differentiable=False)
-def bitwise_left_shift(x, y):
-    return np.left_shift(x, y)
-
-
-@rule(*SHIFTS, numpy=np.right_shift, differentiable=False)
-def bitwise_right_shift(x, y):
-    return np.right_shift(x, y)
-
-
-@rule(*MASKS, *BINARY, numpy=np.logical_and, differentiable=False)
-def logical_and(x, y):
-    return np.logical_and(x, y)
-
-
-@rule(*MASKS, *BINARY, numpy=np.logical_or, differentiable=False)
-def logical_or(x, y):
-    return np.logical_or(x, y)
-
-
-@rule(*MASKS, *BINARY, numpy=np.logical_xor, differentiable=False)
-def logical_xor(x, y):
-    return np.logical_xor(x, y)
-
-
-@rule(sample(boolean(2, 3)), sample(integers(3, 5)), *UNARY, numpy=np.logical_not, differentiable=False)
-def logical_not(x):
-    return np.logical_not(x)
-
-
-@rule(*UNARY, sample(integers(3, 5)), numpy=np.isnan, differentiable=False)
-def isnan(x):
-    return np.isnan(x)
-
-
-@rule(*UNARY, sample(integers(3, 5)), numpy=np.isinf, differentiable=False)
-def isinf(x):
-    return np.isinf(x)
-
-
-@rule(*UNARY, sample(integers(3, 5)), numpy=np.isfinite, differentiable=False)
-def isfinite(x):
-    return np.isfinite(x)
-
-
-@rule(*UNARY, numpy=np.isposinf, differentiable=False)
-def isposinf(x):
-    ordered(x)
-    return x == np.inf
-
-
-@rule(*UNARY, numpy=np.isneginf, differentiable=False)
-def isneginf(x):
-    ordered(x)
-    return x == -np.inf
-
-
-@rule(*BINARY, sample((9,), (9,), atol=1.0, rtol=0.5, equal_nan=True), numpy=np.isclose, differentiable=False)
-def isclose(x, y, *, rtol=1e-05, atol=1e-08, equal_nan=False):
-    """|x - y| <= atol + rtol |y|, and equal infinities are close."""
-    return np.isclose(x, y, rtol=rtol, atol=atol, equal_nan=equal_nan)
