@@ -1,5 +1,6 @@
 """The command as users run it: in a process of its own, on real data, interrupted and killed."""
 
+import dataclasses
 import gzip
 import json
 import os
@@ -13,7 +14,8 @@ from importlib.resources import files
 
 import pytest
 
-from pargrad.cli import EXIT_INTERRUPTED, EXIT_TERMINATED, main
+from pargrad.cli import COMMANDS, EXIT_INTERRUPTED, EXIT_TERMINATED, main
+from pargrad.commands.options import explanations
 from tests.processes import descendants, gone, wait_until, workers_of
 
 KEYS = {
@@ -177,7 +179,6 @@ def test_another_learning_rate_must_be_said(unbroken, tmp_path, capsys):
     (["--num-workers", "16"], 2, "shards=16"),
     (["--batch-size", "9000", "--num-workers", "0"], 2, "batch_size 9000 is larger than the data set"),
     (["--data-dir", "nowhere"], 2, "nowhere"),
-    (["--model", "cnn"], 2, "cnn"),
     (["--epochs", "0"], 2, "--epochs 0"),
     (["--resume", "never"], 2, "need a --run-dir"),
     (["--checkpoint-steps", "3"], 2, "need a --run-dir"),
@@ -192,14 +193,37 @@ def test_wrong_values_end_in_one_message(arguments, code, told, capsys):
     assert "Traceback" not in errors
 
 
-@pytest.mark.parametrize("arguments", [
-    ["train", "cifar"], ["train", "mnist", "--num-wrkers", "2"], ["trian"], [], ["train", "mnist", "--lr", "fast"],
+@pytest.mark.parametrize(("arguments", "told"), [
+    (["train", "cifar"], "'mnist', 'fashion-mnist'"),
+    (["train", "mnist", "--num-wrkers", "2"], "Did you mean --num-workers?"),
+    (["train", "mnist", "--model", "rnn"], "'mlp', 'cnn'"),
+    (["train", "mnist", "--lr", "fast"], "fast"),
+    (["train", "mnist", "--", "mlp"], "nothing behind --, got mlp"),
+    (["trian"], "'train'"),
+    ([], "{train"),
 ])  # fmt: skip
-def test_wrong_usage_ends_with_2(arguments):
-    process = start(*arguments)
-    _, errors = process.communicate(timeout=30)
-    assert process.returncode == 2
-    assert "Traceback" not in errors
+def test_wrong_usage_ends_with_2(arguments, told, capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    assert ended.value.code == 2
+    assert told in capsys.readouterr().err
+
+
+def test_help_explains_every_option(capsys):
+    for name, command in COMMANDS.items():
+        with pytest.raises(SystemExit):
+            main([name, "--help"])
+        shown = capsys.readouterr().out
+        for option in dataclasses.fields(command.Options):
+            explained = explanations(command.Options)[option.name]
+            assert " ".join(explained.split()[:3]) in " ".join(shown.split()), f"{name}: {option.name}"
+        assert command.EXAMPLES in shown
+
+
+def test_the_cnn_runs(capsys):
+    arguments = ["--model", "cnn", "--epochs", "1", "--num-workers", "0", "--batch-size", "512", "--lr", "2e-3"]
+    assert main(["train", "mnist", *arguments]) == 0
+    assert "cnn, 1,199,882 parameters" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(("address", "code", "told"), [

@@ -1,0 +1,139 @@
+"""From a dataclass to the flags of a subcommand: jsonargparse's parser, with hyphens, help and nearest spellings."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import re
+import sys
+import typing
+from argparse import RawDescriptionHelpFormatter
+from collections.abc import Sequence
+from types import ModuleType
+from typing import Any
+
+from jsonargparse import ActionConfigFile, ArgumentParser, DefaultHelpFormatter
+
+import pargrad
+
+POSITIONAL = {"positional": True}  # metadata of a field that is given without its name
+REST = {"rest": True}  # of one that takes what stands behind `--`
+
+
+class Formatter(RawDescriptionHelpFormatter, DefaultHelpFormatter):
+    """Examples keep their lines, and Python's types are left out: the explanations say what may be written."""
+
+    def _get_help_string(self, action: Any) -> str:
+        text = super()._get_help_string(action)
+        if action.default is None:
+            text = text.replace("default: %(default)s", "")
+        return text.replace("type: %(type)s, ", "").replace("type: %(type)s", "").replace(" ()", "")
+
+
+class Parser(ArgumentParser):
+    """jsonargparse's, with flags spelled with hyphens."""
+
+    def parse_args(self, args: Any = None, *rest: Any, **named: Any) -> Any:
+        return super().parse_args(
+            [underscored(arg) for arg in (sys.argv[1:] if args is None else args)], *rest, **named
+        )
+
+    def format_help(self, formatter: Any = None) -> str:
+        return hyphenated(super().format_help(formatter))
+
+    def format_usage(self) -> str:
+        return f"usage: {self.prog.replace(' [options]', '')} [options]; --help lists them\n"
+
+    def error(self, message: str, ex: Any = None) -> typing.NoReturn:
+        unknown = re.search(r"unrecognized arguments: (--\w+)", message)
+        near = unknown and difflib.get_close_matches(unknown[1], self.flags(), 1)
+        super().error(hyphenated(f"{message}. Did you mean {near[0]}?" if near else message), ex)
+
+    def flags(self) -> list[str]:
+        """Every option of this parser and of its subcommands."""
+        subcommands = getattr(self, "_subcommands_action", None)
+        parsers = [self, *(subcommands.choices.values() if subcommands else ())]
+        return [flag for parser in parsers for action in parser._actions for flag in action.option_strings]
+
+
+def underscored(argument: str) -> str:
+    """jsonargparse knows options by the names of their fields: --num-workers is --num_workers."""
+    flag, equals, value = argument.partition("=")
+    return "--" + flag[2:].replace("-", "_") + equals + value if flag.startswith("--") else argument
+
+
+def hyphenated(text: str) -> str:
+    return re.sub(r"--[a-z]+(_[a-z]+)+", lambda flag: flag.group().replace("_", "-"), text)
+
+
+def make_parser(commands: dict[str, ModuleType]) -> Parser:
+    """The parser of `pargrad`, with a subcommand for each module."""
+    parser = Parser(prog="pargrad", description=pargrad.__doc__, version=pargrad.__version__, formatter_class=Formatter)
+    subcommands = parser.add_subcommands(required=True, dest="command")
+    for name, module in commands.items():
+        subcommands.add_subcommand(name, make_subparser(name, module), help=module.HELP)
+    return parser
+
+
+def make_subparser(name: str, module: ModuleType) -> Parser:
+    described = (module.Options.__doc__ or "").partition("\n")[0]
+    parser = Parser(
+        prog=f"pargrad {name}", description=described, epilog=f"examples:\n{module.EXAMPLES}", formatter_class=Formatter
+    )
+    parser.add_argument("--config", action=ActionConfigFile, help="a YAML or JSON file of options")
+    hints, explained = typing.get_type_hints(module.Options), explanations(module.Options)
+    for field in dataclasses.fields(module.Options):
+        if "rest" in field.metadata:
+            parser.description = f"{parser.description}\n\n-- {field.name}: {explained[field.name]}"
+            continue
+        settings: dict[str, Any] = {"help": explained[field.name]}
+        required = field.default is dataclasses.MISSING
+        if not required:
+            settings["default"] = field.default
+        if hints[field.name] is bool:
+            settings["action"] = "store_true"
+        else:
+            settings["type"] = hints[field.name]
+        if "positional" in field.metadata:
+            nargs: dict[str, Any] = {} if required else {"nargs": "?"}
+            parser.add_argument(field.name, **settings, **nargs)
+        else:
+            parser.add_argument(f"--{field.name}", **settings, **({"required": True} if required else {}))
+    return parser
+
+
+def explanations(options: type) -> dict[str, str]:
+    """What the docstring says of each field, under "Args:"."""
+    _, _, listed = (options.__doc__ or "").partition("Args:\n")
+    found = re.findall(r"^ {8}(\w+): (.+(?:\n {10,}.+)*)", listed, re.MULTILINE)
+    return {name: " ".join(text.split()) for name, text in found}
+
+
+def parse(commands: dict[str, ModuleType], arguments: Sequence[str]) -> tuple[ModuleType, Any]:
+    """The subcommand's module, and its Options filled in."""
+    before, rest = cut_at_dashes(arguments)
+    parser = make_parser(commands)
+    parsed = parser.parse_args(before)
+    module = commands[parsed.command]
+    fields = {field.name: field for field in dataclasses.fields(module.Options)}
+    values = {name: value for name, value in vars(parsed[parsed.command]).items() if name in fields}
+    takes_rest = [name for name, field in fields.items() if "rest" in field.metadata]
+    if rest is not None and not takes_rest:
+        parser.error(f"pargrad {parsed.command} takes nothing behind --, got {' '.join(rest)}")
+    return module, module.Options(**values, **{name: tuple(rest or ()) for name in takes_rest})
+
+
+def cut_at_dashes(arguments: Sequence[str]) -> tuple[list[str], list[str] | None]:
+    """What stands before `--` and what behind it; None where there is no `--`."""
+    arguments = list(arguments)
+    if "--" not in arguments:
+        return arguments, None
+    place = arguments.index("--")
+    return arguments[:place], arguments[place + 1 :]
+
+
+def as_yaml(options: Any, **changed: Any) -> str:
+    """Options as the text of a file that --config takes."""
+    import yaml
+
+    return yaml.safe_dump({**dataclasses.asdict(options), **changed}, sort_keys=False)
