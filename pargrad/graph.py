@@ -175,6 +175,7 @@ def run_backward(
     create_graph: bool = False,
     wanted: dict[Any, Any] | None = None,
     beyond: bool = True,
+    destination: Callable[[Any], np.ndarray | None] | None = None,
 ) -> None:
     """Walks the graph under the roots once, newest operator first, and hands each leaf its whole gradient.
 
@@ -183,6 +184,8 @@ def run_backward(
     where the trainer's gradient slots come in. create_graph: gradients are Tensors, and what makes them is recorded.
     wanted: what alone is handed gradients, leaves or not, by key: the tensor, or what `accumulate` is called with in
     its place, and then without its hooks. Only what leads there is walked, and with beyond=False nothing behind it.
+    destination(leaf) may give an array for the gradient of a leaf without hooks that is used once: a vjp that takes
+    `out` writes there, and `accumulate` is handed that very array.
     """
     stops = set() if beyond or wanted is None else nodes_of(wanted)
     nodes, uses = reach(roots, stops)
@@ -239,7 +242,12 @@ def run_backward(
             g = conj(g) if node.outputs is None else tuple(map(conj, g))
         gradients = None if joint is None else joint(g)
         for vjp, key, leaf, shape, dtype in edges:
-            out = vjp(g) if gradients is None else gradients[vjp]
+            if gradients is not None:
+                out = gradients[vjp]
+            elif leaf and destination is not None and uses[key] == 1 and key not in pending and takes_out(vjp):
+                out = vjp(g, out=None if conjugate or key.hooks else destination(key))
+            else:
+                out = vjp(g)
             if out is not None:
                 if conjugate:
                     out = conj(out)
@@ -273,6 +281,12 @@ def run_backward(
                 node.free()
     for leaf in [key for key in pending if key in uses]:  # what else led there had no gradient to give
         hand_over(leaf)
+
+
+def takes_out(vjp: Any) -> bool:
+    """Whether a vjp can write what it gives into an array that it is given: `lambda g, out=None: ...`."""
+    code = getattr(vjp, "__code__", None)
+    return code is not None and code.co_argcount == 2 and code.co_varnames[1] == "out"
 
 
 def finish(node: Node, pending: dict, wanted: dict | None, accumulate: Callable) -> None:

@@ -309,13 +309,28 @@ def any_integers(generator: Generator, shape: tuple[int, ...], dtype: Any) -> np
 
 
 def permutation(generator: Generator, n: int) -> np.ndarray:
-    """torch.randperm(n): int64, by swapping place i with one of the places from i on."""
-    order = list(range(n))
-    if n > 1:
-        steps = generator.words(n - 1) % np.arange(n, 1, -1, dtype=np.uint64)
-        for i, step in enumerate(steps.tolist()):
-            order[i], order[i + step] = order[i + step], order[i]
-    return np.array(order, np.int64)
+    """torch.randperm(n): int64, by swapping place i with one of the places from i on, for every i in turn.
+
+    All swaps at once: what place p holds at its own turn came from the last place that swapped with it before, which
+    had what came to it in the same way; and the place that turn i takes from holds what the turn before i that
+    swapped with it left there.
+    """
+    if n < 2:
+        return np.arange(n)
+    steps = generator.words(n - 1) % np.arange(n, 1, -1, dtype=np.uint64)
+    turns, away = np.arange(n - 1), steps > 0
+    places = turns + steps.astype(np.int64)
+    origin = np.arange(n)
+    origin[places[away]] = turns[away]  # of turns with the same place the last one stays
+    while not np.array_equal(further := origin[origin], origin):
+        origin = further
+    pairs = np.sort((places << 32) | turns)
+    held, turns = pairs >> 32, pairs & 0xFFFFFFFF
+    again = np.flatnonzero(held[1:] == held[:-1]) + 1
+    held[again] = origin[turns[again - 1]]
+    order = np.empty(n, np.int64)
+    order[turns], order[-1] = held, origin[-1]
+    return order
 
 
 def normal(

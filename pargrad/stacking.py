@@ -26,6 +26,7 @@ from pargrad.rules.table import Rule
 from pargrad.tensor import Tensor, apply
 
 FLOATS = {np.dtype(np.float32), np.dtype(np.float64)}
+UNIFORM = [{dtype, *literal} for dtype in FLOATS for literal in ((), (float,))]
 
 
 class Stacked(Tensor):
@@ -77,53 +78,62 @@ class Stacked(Tensor):
         if rule.stack is None:
             raise NotStackable(rule.name)
         level = current()
-        arrays, stacked = [], []
+        arrays, stacked, needed, dtypes = [], [], False, set()
         for x in inputs:
-            if level is None and isinstance(x, Tensor) and not x.stacked and x.requires_grad and not x.is_leaf:
-                raise NotStackable("a tensor that all slices share was computed in the graph")
-            arrays.append(x.slices if isinstance(x, Stacked) else x.array if isinstance(x, Tensor) else x)
-            stacked.append(isinstance(x, Stacked))
-        if rule.dtype != "as is":
+            is_stack = isinstance(x, Stacked)
+            stacked.append(is_stack)
+            if isinstance(x, Tensor):
+                array = x.slices if is_stack else x.array
+                if x._requires_grad:
+                    needed = True
+                    if level is None and not is_stack and x.node is not None:
+                        raise NotStackable("a tensor that all slices share was computed in the graph")
+                arrays.append(array)
+                dtypes.add(array.dtype)
+            else:
+                arrays.append(x)
+                dtypes.add(type(x))
+        # Floats of one width and weak literals are the way of nearly every call: there is nothing to promote.
+        if rule.dtype != "as is" and dtypes not in UNIFORM:
             moving = {x.dtype for i, x in enumerate(arrays) if isinstance(x, np.ndarray) and i not in rule.fixed}
             if len(moving) > 1:
                 raise NotStackable("promotion looks at dimensions")
-            # Floats of one width and weak literals are the way of nearly every call: there is nothing to promote.
             if not moving <= FLOATS or not all(type(x) is np.ndarray or type(x) is float for x in arrays):
                 arrays = coerce(rule, arrays)
         result = rule.stack(rule.function, arrays, stacked, settings)
         if not rule.differentiable:
             return Stacked(as_array(result))
-        several = type(result[0]) is tuple
-        values = [as_array(each) for each in result[0]] if several else [as_array(result[0])]
+        values = list(map(as_array, result[0])) if type(result[0]) is tuple else [as_array(result[0])]
         edges: list = []
         fixes: dict[int, Callable] = {}
-        if mode.grad and any(value.dtype.kind in "fc" for value in values):
+        if needed and mode.grad and any(value.dtype.kind in "fc" for value in values):
             for i, x in enumerate(inputs):
                 vjp: Any = i if rule.joint else result[i + 1]
-                if isinstance(x, Tensor) and x.requires_grad and vjp is not None:
+                if isinstance(x, Tensor) and x._requires_grad and vjp is not None:
                     shape = (len(self.slices), *x.shape)
                     shared = level is not None and not x.stacked
-                    fixes[i] = to_shape(shape, values[0].ndim, shared)
-                    edge_shape = x.shape if shared else shape
-                    edges.append((i if rule.joint else composed(fixes[i], vjp), x.key, x.is_leaf, edge_shape, x.dtype))
+                    if rule.joint:
+                        fixes[i] = to_shape(shape, values[0].ndim, shared)
+                    else:
+                        vjp = in_shape(vjp, shape, values[0].ndim, shared)
+                    edges.append((vjp, x.key, x.node is None, x.shape if shared else shape, x.dtype))
         if not edges:
             outputs = tuple(map(Stacked, values))
-            return outputs if several else outputs[0]
-        joint = jointly(fixes, result[1]) if rule.joint else None
+            return outputs if type(result[0]) is tuple else outputs[0]
         node = StackedNode(rule, edges)
         if rule.joint:
-            node.joint = joint
-        if several:
-            node.outputs = [(value.shape, value.dtype) for value in values]
+            node.joint = jointly(fixes, result[1])
         if values[0].dtype.kind == "c":
             node.conjugate = rule.holomorphic
         if level is not None:
             node.inputs, node.settings = inputs, settings
-        outputs = tuple(
+        if type(result[0]) is not tuple:
+            return Stacked(values[0], True, node)
+        node.outputs = [(value.shape, value.dtype) for value in values]
+        return tuple(
             Stacked(value, True, node, i) if value.dtype.kind in "fc" else Stacked(value)
             for i, value in enumerate(values)
         )
-        return outputs if several else outputs[0]
 
 
 class StackedNode(Node):
@@ -180,10 +190,6 @@ def as_input(gradient: Any, x: Tensor) -> Any:
     return leave(gradient if gradient.shape == x.shape else unbroadcast(gradient, x.shape)).sum(0)
 
 
-def composed(outer: Callable, inner: Callable) -> Callable:
-    return lambda g: outer(inner(g))
-
-
 def jointly(fixes: dict[int, Callable], vjp: Callable) -> Callable:
     def joint(g: Any) -> dict[int, Any]:
         gradients = vjp(g)
@@ -192,13 +198,14 @@ def jointly(fixes: dict[int, Callable], vjp: Callable) -> Callable:
     return joint
 
 
-def to_shape(shape: tuple[int, ...], depth: int, shared: bool) -> Callable:
-    """Brings a gradient to `shape`, the leading axis included: a slice's un-broadcasting, for all of them.
+def in_shape(vjp: Callable, shape: tuple[int, ...], depth: int, shared: bool) -> Callable:
+    """A vjp whose gradient has `shape`, the leading axis included: a slice's un-broadcasting, for all of them.
 
     shared: what all slices have in common is given the sum over them.
     """
 
-    def of_slices(out: np.ndarray) -> np.ndarray:
+    def of_slices(g: np.ndarray) -> np.ndarray:
+        out = vjp(g)
         if out.shape != shape:
             if out.size != math.prod(shape):
                 out = unbroadcast(contiguous(out), (shape[0], *(1,) * (depth - len(shape)), *shape[1:]))
@@ -206,6 +213,11 @@ def to_shape(shape: tuple[int, ...], depth: int, shared: bool) -> Callable:
         return out.sum(axis=0) if shared else out
 
     return of_slices
+
+
+def to_shape(shape: tuple[int, ...], depth: int, shared: bool) -> Callable:
+    """`in_shape` for one gradient of a joint vjp."""
+    return in_shape(lambda gradient: gradient, shape, depth, shared)
 
 
 # ----- vmap -----
