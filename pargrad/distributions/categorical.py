@@ -1,0 +1,5 @@
+"""torch.distributions.categorical: Categorical, where scripts import it from."""
+
+from pargrad.distributions.discrete import Categorical
+
+__all__ = ["Categorical"]
