@@ -9,10 +9,13 @@ import numpy as _numpy
 
 from pargrad import (
     accelerator,
+    amp,
     autograd,
     backends,
     creation,
     cuda,
+    distributions,
+    dtypes,
     fft,
     func,
     linalg,
@@ -24,13 +27,17 @@ from pargrad import (
     sampling,
     signal,
     special,
+    testing,
     utils,
     viz,
 )
+from pargrad.amp import GradScaler, autocast
 from pargrad.creation import *  # noqa: F403
 from pargrad.device import *  # noqa: F403
 from pargrad.device import __all__ as _DEVICE
+from pargrad.dtypes import *  # noqa: F403
 from pargrad.func import vmap
+from pargrad.interchange import from_torch, to_torch
 from pargrad.lowrank import pca_lowrank, svd_lowrank
 from pargrad.modes import (
     enable_grad,
@@ -40,6 +47,7 @@ from pargrad.modes import (
     no_grad,
     set_grad_enabled,
 )
+from pargrad.printing import set_printoptions
 from pargrad.random import (
     Generator,
     default_generator,
@@ -55,7 +63,7 @@ from pargrad.spectral import istft, stft
 from pargrad.tensor import Tensor
 from pargrad.version import __version__ as __version__
 
-# torch's names for numpy's dtypes; it has bfloat16, too, which numpy has not.
+# torch's names for numpy's dtypes.
 bool = _numpy.dtype("bool")
 uint8, uint16, uint32, uint64 = (_numpy.dtype(f"uint{bits}") for bits in (8, 16, 32, 64))
 int8, int16, int32, int64 = (_numpy.dtype(f"int{bits}") for bits in (8, 16, 32, 64))
@@ -78,14 +86,20 @@ globals().update({name: getattr(nn.functional, name) for name in _LAYERS})
 
 __all__ = [
     "Generator",
+    "GradScaler",
     "Tensor",
     "accelerator",
+    "amp",
+    "autocast",
     "autograd",
     "backends",
     "cuda",
     "default_generator",
+    "distributions",
     "enable_grad",
     "fft",
+    "from_torch",
+    "to_torch",
     "e",
     "func",
     "inf",
@@ -111,15 +125,18 @@ __all__ = [
     "save",
     "seed",
     "set_grad_enabled",
+    "set_printoptions",
     "set_rng_state",
     "signal",
     "special",
+    "testing",
     "utils",
     "viz",
     "stft",
     *_DTYPES,
     *_DEVICE,
     *creation.__all__,
+    *dtypes.__all__,
     *operators.PUBLIC,
     *_LAYERS,
     *sampling.__all__,

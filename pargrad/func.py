@@ -341,6 +341,29 @@ def functional_call(
             setattr(owner, attribute, x)
 
 
+def stack_module_state(models: Any) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Parameters and buffers of modules of one kind, each by name, stacked along a new first dimension, as leaves.
+
+    For an ensemble: vmap(lambda p, b, x: functional_call(model, (p, b), (x,)), in_dims=(0, 0, None)).
+    https://docs.pytorch.org/docs/stable/generated/torch.func.stack_module_state.html
+    """
+    models = list(models)
+    if not models or any(type(model) is not type(models[0]) for model in models):
+        raise RuntimeError("stack_module_state: expected modules of one class, at least one")
+    if any(model.training != models[0].training for model in models):
+        raise RuntimeError("stack_module_state: expected modules that all train, or none: write model.eval()")
+
+    def stacked(kind: Callable) -> dict[str, Tensor]:
+        rows = [dict(kind(model)) for model in models]
+        found = {}
+        for name, first in rows[0].items():
+            values = np.stack([row[name].detach().array for row in rows])
+            found[name] = Tensor(values, first.requires_grad)
+        return found
+
+    return stacked(Module.named_parameters), stacked(Module.named_buffers)
+
+
 # ----- one more leading axis -----
 
 

@@ -121,9 +121,12 @@ def through_plain(node: Node) -> tuple[list, Callable]:
             for x in as_called(node)
         ]
         out = node.rule.plain(*inputs, **(node.settings or {}))  # type: ignore[misc]
+        values, gradients = ((out,), (g,)) if node.outputs is None else (out, g)
+        # Of several values, those that no gradient arrived for have an array of zeros in its place.
+        roots = {value.key: each for value, each in zip(values, gradients) if isinstance(each, Tensor)}
         wanted = {inputs[place].key: inputs[place] for place, *_ in edges}
         found = dict.fromkeys(map(id, inputs))
-        run_backward({out.key: g}, lambda x, gradient, _: found.update({id(x): gradient}), True, True, wanted)
+        run_backward(roots, lambda x, gradient, _: found.update({id(x): gradient}), True, True, wanted)
         return {place: found[id(inputs[place])] for place, *_ in edges}  # type: ignore[misc]
 
     return edges, joint

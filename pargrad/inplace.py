@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -164,6 +165,54 @@ def of_function(function: Callable[..., Tensor], rule: Rule | None = None) -> Ca
     in_place.__name__ = in_place.__qualname__ = f"{function.__name__}_"
     in_place.__doc__ = f"`{function.__name__}`, in place: the tensor takes its value, and is what is returned."
     return in_place
+
+
+def of_view(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """`x.t_()`: a function that gives a view, in place: from then on the tensor looks so at its memory.
+
+    What the tensor was stays as a tensor of its own, which it and all that were views of it are views of.
+    """
+
+    def in_place(self: Tensor, *others: Any, **settings: Any) -> Tensor:
+        if mode.grad and is_parameter(self):
+            raise RuntimeError(
+                f"{in_place.__name__} of a leaf that requires grad would change what its gradient belongs to: "
+                f"write it inside `with no_grad():`, or x.{function.__name__}(...)"
+            )
+        check_inference(self)
+        if self.origin is None:
+            whole = Tensor(self.array, self._requires_grad, self.node, self.index)
+            whole.cell = self.cell
+            for reference in self.cell[1] or ():
+                view = reference()
+                if view is not None and view.origin is not None and view.origin.root is self:
+                    view.origin = view.origin._replace(root=whole)
+            self.origin = Origin(whole, ())
+            self.cell[1] = [*(self.cell[1] or ()), weakref.ref(self)]
+        else:
+            whole = self
+        new = function(whole, *others, **settings)
+        self.array, self.origin = new.array, new.origin or self.origin
+        if mode.grad:  # where nothing is recorded, a parameter stays one
+            settle(self, new)
+        return self
+
+    in_place.__name__ = in_place.__qualname__ = f"{function.__name__}_"
+    in_place.__doc__ = f"`{function.__name__}`, in place: the tensor itself has another shape from then on."
+    return in_place
+
+
+def fill_diagonal_(self: Tensor, fill_value: Any, wrap: bool = False) -> Tensor:
+    """Every element whose indices are all equal becomes the value, in place; wrap: again below, in a high matrix.
+
+    https://docs.pytorch.org/docs/stable/generated/torch.Tensor.fill_diagonal_.html
+    """
+    if self.ndim < 2 or (self.ndim > 2 and len(set(self.shape)) > 1):
+        raise RuntimeError(f"fill_diagonal_: expected a matrix, or more dimensions of one size, got shape {self.shape}")
+    diagonal = np.zeros(self.shape, np.bool_)
+    np.fill_diagonal(diagonal, True, wrap)
+    setitem(self, diagonal, fill_value)
+    return self
 
 
 def copied(x: Tensor, value: Any) -> Tensor:

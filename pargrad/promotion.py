@@ -5,6 +5,7 @@ Literals are weak: they change the category of a dtype (integer to float), never
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import numpy as np
@@ -30,6 +31,18 @@ def literal(x: Any) -> Any:
 
 def category(number: Any) -> int:
     return next(rank for rank, kind in enumerate((bool, int, float, complex)) if isinstance(number, kind))
+
+
+def from_sizes_or_data(*given: Any) -> np.ndarray:
+    """What Tensor(2, 3) holds, zeros, and Tensor([1, 2]), the numbers, in the default dtype.
+
+    Behind what was given may stand False and None, which are no sizes.
+    """
+    sizes = list(itertools.takewhile(lambda x: isinstance(x, int) and not isinstance(x, bool), given))
+    if sizes:
+        return np.zeros(sizes, CATEGORY_DEFAULT[2])
+    data = getattr(given[0], "array", given[0])  # of another tensor
+    return np.array(data, CATEGORY_DEFAULT[2])
 
 
 def result_dtype(arrays: list[Any]) -> np.dtype:

@@ -16,13 +16,15 @@ import numpy as np
 from pargrad import printing
 from pargrad.graph import Hooks, Node, RemovableHandle, as_array, run_backward
 from pargrad.modes import anomaly, mode, set_grad_enabled
-from pargrad.promotion import CATEGORY_DEFAULT, FLOAT32, FLOAT64, coerce, explain
+from pargrad.promotion import CATEGORY_DEFAULT, FLOAT32, FLOAT64, coerce, explain, from_sizes_or_data
 from pargrad.rules.table import Rule
 
 
 class Tensor:
     """An n-dimensional array with a gradient. Made by `pargrad.tensor`, `zeros`, ... or by operators on others.
 
+    Tensor(2, 3) and Tensor([1, 2]), as torch's old scripts have them, are of the default dtype; a numpy array keeps its
+    own, unlike there, and its memory: the engine makes tensors so.
     array: its memory, a numpy array. grad: the accumulated gradient of a leaf, a Tensor or None. node, index: the
     operator and output it came from. cell: [version, views of the memory]; views and `detach` share the cell.
     origin: of a view, what it is a view of, and how. hooks: of a leaf; other tensors' are in their nodes.
@@ -35,7 +37,10 @@ class Tensor:
     hooks: Hooks | None = None
     stacked = False  # a Stacked says True, and then knows how to `apply` a rule
 
-    def __init__(self, array: np.ndarray, requires_grad: bool = False, node: Node | None = None, index: int = 0):
+    def __init__(self, array: Any = (), requires_grad: Any = False, node: Any = None, index: int = False, *more: int):
+        if not isinstance(array, np.ndarray | np.generic):
+            array = from_sizes_or_data(array, requires_grad, node, index, *more)
+            requires_grad, node, index = False, None, 0
         self.array = array
         self.node = node
         self.index = index

@@ -273,7 +273,6 @@ X = pg.ones(3, 5)
         (lambda: F.gelu(pg.tensor([1])), RuntimeError, r"write x\.float\(\)"),
         (lambda: F.glu(X), RuntimeError, "even size .* got 5"),
         (lambda: F.glu(pg.tensor(1.0)), RuntimeError, "number"),
-        (lambda: F.softmax(X), TypeError, "write dim=-1"),
         (lambda: F.linear(X, pg.ones(2, 4)), RuntimeError, r"\(\.\.\., 4\)"),
         (lambda: F.bilinear(X, X, pg.ones(2, 5, 4)), RuntimeError, r"\(2, 5, 4\)"),
     ],
@@ -281,3 +280,14 @@ X = pg.ones(3, 5)
 def test_refusals(wrong, error, told):
     with pytest.raises(error, match=told):
         wrong()
+
+
+@pytest.mark.parametrize("name", ["softmax", "softmin", "log_softmax"])
+@pytest.mark.parametrize("shape", [(3,), (2, 3), (2, 3, 2), (2, 3, 2, 2)])
+def test_a_dimension_left_out_is_the_one_that_torch_takes(name, shape):
+    x = np.random.default_rng(0).normal(size=shape)
+    with pytest.warns(UserWarning, match=f"{name} without dim takes dim=[01]: write dim=-1"):
+        mine = getattr(F, name)(pg.tensor(x))
+    with pytest.warns(UserWarning, match="Implicit dimension choice"):
+        theirs = getattr(torch.nn.functional, name)(torch.tensor(x))
+    np.testing.assert_allclose(mine.numpy(), theirs.numpy(), rtol=1e-12)

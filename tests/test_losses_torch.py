@@ -480,13 +480,16 @@ def test_refusals(wrong, error, told):
 
 @pytest.mark.parametrize("name", sorted({*MODULES} - {"ctc_loss", "gaussian_nll_loss", "huber_loss",
                                                       "triplet_margin_with_distance_loss"}))  # fmt: skip
-def test_what_is_deprecated_is_refused(name):
-    inputs = [X] * (3 if name in ("margin_ranking_loss", "cosine_embedding_loss", "triplet_margin_loss") else 2)
-    for option in ("size_average", "reduce"):
-        with pytest.raises(ValueError, match="deprecated"):
-            getattr(F, name)(*inputs, **{option: True})
-        with pytest.raises(ValueError, match="deprecated"):
-            getattr(nn, MODULES[name])(**{option: True})
+def test_what_is_deprecated_says_how_to_reduce(name):
+    for given, reduction in [
+        ({"size_average": True}, "mean"), ({"size_average": False}, "sum"), ({"reduce": False}, "none"),
+        ({"reduce": True}, "mean"), ({"size_average": False, "reduce": False}, "none"),
+    ]:  # fmt: skip
+        with pytest.warns(DeprecationWarning, match=f"write reduction='{reduction}'"):
+            mine = getattr(nn, MODULES[name])(**given)
+        with pytest.warns(UserWarning, match="deprecated"):
+            theirs = getattr(torch.nn, MODULES[name])(**given)
+        assert mine.reduction == theirs.reduction == reduction
 
 
 # ----- what data parallelism adds up -----

@@ -519,8 +519,6 @@ WRONG_LOSSES = {
         f"reduction of {loss.__name__}": (lambda loss=loss: loss(reduction="avg"), ValueError, "got 'avg'")
         for loss in [nn.MSELoss, nn.CrossEntropyLoss, nn.NLLLoss, nn.BCEWithLogitsLoss]
     },
-    "size_average": (lambda: F.mse_loss(ONES, ONES, size_average=False), ValueError, "deprecated"),
-    "reduce": (lambda: nn.NLLLoss(reduce=True), ValueError, "deprecated"),
 }  # fmt: skip
 
 

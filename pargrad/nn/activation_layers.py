@@ -305,19 +305,19 @@ class GLU(AlongDim):
 
 
 class Softmax(AlongDim):
-    """exp(x) over its sum along `dim`, which must be given: torch's guess is not made here."""
+    """exp(x) over its sum along `dim`."""
 
     function = staticmethod(F.softmax)
 
 
 class Softmin(AlongDim):
-    """softmax(-x) along `dim`, which must be given."""
+    """softmax(-x) along `dim`."""
 
     function = staticmethod(F.softmin)
 
 
 class LogSoftmax(AlongDim):
-    """log(softmax(x)) along `dim`, which must be given."""
+    """log(softmax(x)) along `dim`."""
 
     function = staticmethod(F.log_softmax)
 

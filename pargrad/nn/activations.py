@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -198,26 +199,28 @@ def cast(input: Tensor, dtype: Any) -> Tensor:
     return input if dtype is None else operators.to(input, dtype)
 
 
-def dim_of(name: str, dim: int | None) -> int:
-    # torch guesses, with a warning, and not always the last one.
-    if dim is None:
-        raise TypeError(f"{name}() lacks its argument 'dim': write dim=-1 for the last dimension")
-    return dim
+def dim_of(name: str, input: Tensor, dim: int | None) -> int:
+    """The dimension, which torch guesses where it is left out, and not always as the last one: so does this."""
+    if dim is not None:
+        return dim
+    guess = 0 if input.ndim in (0, 1, 3) else 1
+    warnings.warn(f"{name} without dim takes dim={guess}: write dim=-1 for the last dimension", stacklevel=4)
+    return guess
 
 
 def softmax(input: Tensor, dim: int | None = None, _stacklevel: int = 3, dtype: Any = None) -> Tensor:
-    """exp(x) over its sum along `dim`; dtype: what x is cast to first. Unlike torch's, `dim` cannot be left out."""
-    return apply(RULES["softmax"], cast(input, dtype), dim=dim_of("softmax", dim))
+    """exp(x) over its sum along `dim`; dtype: what x is cast to first."""
+    return apply(RULES["softmax"], cast(input, dtype), dim=dim_of("softmax", input, dim))
 
 
 def softmin(input: Tensor, dim: int | None = None, _stacklevel: int = 3, dtype: Any = None) -> Tensor:
     """softmax(-x)"""
-    return softmax(-input, dim_of("softmin", dim), dtype=dtype)
+    return softmax(-input, dim_of("softmin", input, dim), dtype=dtype)
 
 
 def log_softmax(input: Tensor, dim: int | None = None, _stacklevel: int = 3, dtype: Any = None) -> Tensor:
     """log(softmax(x)), where softmax(x) would be 0, too."""
-    return apply(RULES["log_softmax"], cast(input, dtype), dim=dim_of("log_softmax", dim))
+    return apply(RULES["log_softmax"], cast(input, dtype), dim=dim_of("log_softmax", input, dim))
 
 
 def gumbel_softmax(logits: Tensor, tau: float = 1, hard: bool = False, eps: float = 1e-10, dim: int = -1) -> Tensor:

@@ -5,9 +5,11 @@ All of them work in place, outside the graph, and give the tensor back.
 
 from __future__ import annotations
 
+import functools
 import math
 import warnings
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -39,6 +41,22 @@ def fans(name: str, tensor: Tensor) -> tuple[int, int]:
         raise ValueError(f"{name}: expected a weight of shape (out, in, ...), got shape {tensor.shape}")
     size = math.prod(tensor.shape[2:])
     return tensor.shape[1] * size, tensor.shape[0] * size
+
+
+def _calculate_fan_in_and_fan_out(tensor: Tensor) -> tuple[int, int]:
+    """`fans`, under the name of torch's that scripts call though it is a private one."""
+    return fans("_calculate_fan_in_and_fan_out", tensor)
+
+
+def _calculate_correct_fan(tensor: Tensor, mode: str) -> int:
+    """The one of both that `mode` says, under torch's private name."""
+    return chosen_fan("_calculate_correct_fan", tensor, mode)
+
+
+def chosen_fan(name: str, tensor: Tensor, mode: str) -> int:
+    if mode not in ("fan_in", "fan_out"):
+        raise ValueError(f"{name}: expected mode 'fan_in' or 'fan_out', got {mode!r}")
+    return fans(name, tensor)[mode == "fan_out"]
 
 
 def matrix_shape(name: str, tensor: Tensor) -> tuple[int, int]:
@@ -199,9 +217,7 @@ def kaiming_normal_(
 
 
 def kaiming_std(name: str, tensor: Tensor, a: float, mode: str, nonlinearity: str) -> float:
-    if mode not in ("fan_in", "fan_out"):
-        raise ValueError(f"{name}: expected mode 'fan_in' or 'fan_out', got {mode!r}")
-    fan = fans(name, tensor)[mode == "fan_out"]
+    fan = chosen_fan(name, tensor, mode)
     return calculate_gain(nonlinearity, a) / math.sqrt(fan) if tensor.numel() else 0.0
 
 
@@ -236,3 +252,24 @@ def sparse_(tensor: Tensor, sparsity: float, std: float = 0.01, generator: Gener
         places = random.permutation(random.source(generator), rows)
         tensor[places[: math.ceil(sparsity * rows)], column] = 0
     return tensor
+
+
+# ----- torch's names from before the underscore -----
+
+
+def deprecated(function: Callable) -> Callable:
+    @functools.wraps(function)
+    def called(*args: Any, **named: Any) -> Tensor:
+        warnings.warn(
+            f"nn.init.{called.__name__} is deprecated: write {function.__name__}", FutureWarning, stacklevel=2
+        )
+        return function(*args, **named)
+
+    called.__name__ = called.__qualname__ = function.__name__.rstrip("_")
+    return called
+
+
+uniform, normal, constant = deprecated(uniform_), deprecated(normal_), deprecated(constant_)
+eye, dirac, orthogonal, sparse = deprecated(eye_), deprecated(dirac_), deprecated(orthogonal_), deprecated(sparse_)
+xavier_uniform, xavier_normal = deprecated(xavier_uniform_), deprecated(xavier_normal_)
+kaiming_uniform, kaiming_normal = deprecated(kaiming_uniform_), deprecated(kaiming_normal_)

@@ -16,42 +16,18 @@ import numpy as np
 
 from pargrad.graph import RemovableHandle
 from pargrad.nn.hooks import Hook, ModuleHooks, call_with_hooks, registered
+from pargrad.nn.parameter import Buffer, Parameter, Uninitialized
 from pargrad.promotion import CATEGORY
-from pargrad.tensor import Tensor, check_can_require_grad
+from pargrad.tensor import Tensor
 
-IncompatibleKeys = namedtuple("IncompatibleKeys", ["missing_keys", "unexpected_keys"])
 EXTRA_STATE = "_extra_state"
 
 
-class Parameter(Tensor):
-    """A tensor that a Module trains: https://docs.pytorch.org/docs/stable/generated/torch.nn.parameter.Parameter.html"""
-
-    def __init__(self, data: Any = None, requires_grad: bool = True):
-        array = (
-            data.array if isinstance(data, Tensor) else np.zeros(0, np.float32) if data is None else np.asarray(data)
-        )
-        if requires_grad:
-            check_can_require_grad(array.dtype)
-        super().__init__(array, requires_grad)
+class IncompatibleKeys(namedtuple("IncompatibleKeys", ["missing_keys", "unexpected_keys"])):
+    """What `load_state_dict` did not find, and what it found no place for."""
 
     def __repr__(self) -> str:
-        return f"Parameter containing:\n{super().__repr__()}"
-
-
-class Buffer(Tensor):
-    """A tensor that is state of the Module it is assigned to, and not trained; as register_buffer makes it."""
-
-    def __init__(self, data: Any = None, *, persistent: bool = True):
-        super().__init__(as_array([] if data is None else data))
-        self.persistent = persistent
-
-    def __deepcopy__(self, memo: dict) -> Tensor:
-        out = super().__deepcopy__(memo)
-        vars(out)["persistent"] = self.persistent
-        return out
-
-    def __reduce_ex__(self, protocol: Any) -> Any:
-        return (*super().__reduce_ex__(protocol), {"persistent": self.persistent})
+        return super().__repr__() if any(self) else "<All keys matched successfully>"
 
 
 class Module:
@@ -339,10 +315,17 @@ class Module:
         fn(self)
         return self
 
-    def to(self, *args: Any, device: Any = None, dtype: Any = None, non_blocking: bool = False) -> Module:
+    def to(
+        self,
+        *args: Any,
+        device: Any = None,
+        dtype: Any = None,
+        non_blocking: bool = False,
+        memory_format: Any = None,
+    ) -> Module:
         """Floating-point parameters and buffers in another dtype, in place: to(dtype), to("cpu"), to(tensor).
 
-        There is no device but the CPU, and `non_blocking` says nothing.
+        There is no device but the CPU, and `non_blocking` and `memory_format` say nothing.
         """
         for given in args:
             if isinstance(given, Tensor):
@@ -361,14 +344,27 @@ class Module:
         if kind.kind not in "fc":
             raise TypeError(f"Module.to: expected a floating-point or complex dtype, got {kind}")
         for tensor in (*Module.parameters(self), *Module.buffers(self)):
-            if tensor.dtype.kind == "f" or tensor.dtype.kind == kind.kind == "c":
+            if isinstance(tensor, Uninitialized):
+                tensor.kind = kind
+            elif tensor.dtype.kind == "f" or tensor.dtype.kind == kind.kind == "c":
                 tensor.array = tensor.array.astype(kind, copy=False)
                 tensor.grad = None if tensor.grad is None else tensor.grad.to(kind)
         return self
 
+    def type(self, dst_type: Any) -> Module:
+        """`to(dst_type)`"""
+        return Module.to(self, dst_type)
+
     def cpu(self) -> Module:
         """The module itself: it is nowhere else."""
         return self
+
+    def share_memory(self) -> Module:
+        """The module itself: processes share what a Trainer gives them."""
+        return self
+
+    def compile(self, *args: Any, **named: Any) -> None:
+        """Taken, and means nothing: nothing is compiled here."""
 
     def cuda(self, device: Any = None) -> Module:
         raise RuntimeError("pargrad computes on CPUs: there is no cuda; write model.to('cpu'), or leave it out")
@@ -384,9 +380,10 @@ class Module:
 
     # ----- what it says -----
 
-    def score(self, data: Any, metric: str = "accuracy", *, num_workers: Any = "auto", **options: Any) -> Any:
+    def score(self, data: Any, metric: Any = "accuracy", *, num_workers: Any = "auto", **options: Any) -> Any:
         """The metric over a data set or `(inputs, target)` arrays, each example once, in parallel, with a progress bar.
 
+        metric: "loss", a name of `pargrad.metrics.METRICS` such as "f1" or "r2", or a Metric of one's own.
         num_workers: Ray actors, "auto" for one a free core, 0 for this process alone. The result is one float, the
         same for every number of workers. Further options are those of `pargrad.parallel.score`.
         """

@@ -7,6 +7,7 @@ shards add up, means of uneven shards do not.
 from __future__ import annotations
 
 import functools
+import warnings
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -29,7 +30,7 @@ class Terms(NamedTuple):
         if self.reduction == "sum":
             return total
         # Nothing counted: nan, as in torch, and without numpy's warning of 0 / 0.
-        return total / self.divisor if self.divisor else total * float("nan")
+        return total / float(self.divisor) if self.divisor else total * float("nan")
 
     def sum_and_divisor(self) -> tuple[Tensor, float | None]:
         """What a shard hands on; the divisor is None with reduction="sum": the batch's sum is not divided."""
@@ -52,11 +53,11 @@ def loss(terms: Callable[..., Terms]) -> Callable[..., Tensor]:
 
 
 def checked(reduction: str, size_average: Any = None, reduce: Any = None, also: tuple[str, ...] = ()) -> str:
-    """The reduction, which is 'mean', 'sum', 'none' or one of `also`."""
+    """The reduction, which is 'mean', 'sum', 'none' or one of `also`, or what torch's old flags say instead."""
     if size_average is not None or reduce is not None:
-        raise ValueError(
-            "size_average and reduce are deprecated in torch and not taken here: "
-            "write reduction='mean', 'sum' or 'none'"
+        reduction = "none" if reduce is False else "sum" if size_average is False else "mean"
+        warnings.warn(
+            f"size_average and reduce are deprecated: write reduction={reduction!r}", DeprecationWarning, stacklevel=4
         )
     if reduction not in ("mean", "sum", "none", *also):
         other = "".join(f", {name!r}" for name in also)

@@ -420,7 +420,9 @@ METHODS: dict[str, Any] = {
     **variants.METHODS,
     **complex_numbers.METHODS,
     **{f"{name}_": inplace.of_function(FUNCTIONS[name]) for name in (*indexing.IN_PLACE, *products.IN_PLACE)},
-    **{name: getattr(inplace, name) for name in ("fill_", "copy_", "zero_", "detach_")},
+    **{f"{name}_": inplace.of_view(FUNCTIONS[name]) for name in ("squeeze", "unsqueeze")},
+    **{f"{name}_": inplace.of_view(PUBLIC[name]) for name in ("transpose", "t", "swapaxes", "swapdims")},
+    **{name: getattr(inplace, name) for name in ("fill_", "fill_diagonal_", "copy_", "zero_", "detach_")},
     **{"__contains__": lambda self, element: bool((self == element).any())},
     **{"where": lambda self, condition, other: FUNCTIONS["where"](condition, self, other)},
     **{name: lambda self, dtype=dtype: to(self, dtype) for name, dtype in

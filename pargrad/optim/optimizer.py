@@ -184,7 +184,11 @@ class Optimizer:
         params = [p for group in self.param_groups for p in group["params"]]
         index = {p: i for i, p in enumerate(params)}
         return {
-            "state": {index[p]: self.saved_state(self.state[p]) for p in params if self.state.get(p)},
+            "state": {
+                index[p]: dict(self.state[p]) if self.of_its_own() else self.saved_state(self.state[p])
+                for p in params
+                if self.state.get(p)
+            },
             "param_groups": [{**group, "params": [index[p] for p in group["params"]]} for group in self.param_groups],
         }
 
@@ -199,13 +203,21 @@ class Optimizer:
         loaded = []
         for group, new, saved in zip(self.param_groups, options, groups):
             self.check({**group, **new})
-            names = self.state_names({**group, **new})
             for p, index in zip(group["params"], saved["params"]):
-                loaded.append((p, self.loaded_state(p, index, names, state_dict["state"].get(index, {}))))
+                state = state_dict["state"].get(index, {})
+                if self.of_its_own():
+                    loaded.append((p, {k: v.clone() if isinstance(v, Tensor) else v for k, v in state.items()}))
+                else:
+                    names = self.state_names({**group, **new})
+                    loaded.append((p, self.loaded_state(p, index, names, state)))
         for group, new in zip(self.param_groups, options):
             group.update(new)
         self.state.clear()
         self.state.update({p: state for p, state in loaded if state})
+
+    def of_its_own(self) -> bool:
+        """Whether a script has written the optimizer, with a `step` of its own and state that it alone knows."""
+        return type(self).state_names is Optimizer.state_names
 
     @staticmethod
     def saved_state(state: dict[str, Any]) -> dict[str, Any]:

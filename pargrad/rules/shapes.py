@@ -30,6 +30,12 @@ def permute(x, *, dims):
     return y, lambda g: np.transpose(g, tuple(sorted(range(len(axes)), key=axes.__getitem__)))
 
 
+def in_order(y):
+    """In C order, as torch joins: numpy keeps the order of transposed arrays, and draws of dropout go by the order."""
+    return np.ascontiguousarray(y) if type(y) is np.ndarray and not y.flags.c_contiguous else y
+
+
+
 @rule(
     sample((1, 3), (2, 3), dim=0),
     sample((2, 1), (2, 3), (2, 2), dim=-1),
@@ -38,7 +44,7 @@ def permute(x, *, dims):
     stack=joined,
 )
 def cat(*tensors, dim=0):
-    y = np.concatenate(tensors, axis=dim)
+    y = in_order(np.concatenate(tensors, axis=dim))
     before = (slice(None),) * (dim % y.ndim)
     ends = [0, *np.cumsum([x.shape[dim] for x in tensors]).tolist()]
     return y, lambda g: tuple(g[(*before, slice(*span))] for span in pairwise(ends))
@@ -46,7 +52,7 @@ def cat(*tensors, dim=0):
 
 @rule(sample((2, 3), (2, 3), dim=0), sample((3,), (3,), (3,), dim=-1), joint=True, numpy=np.stack, stack=joined)
 def stack(*tensors, dim=0):
-    y = np.stack(tensors, axis=dim)
+    y = in_order(np.stack(tensors, axis=dim))
     return y, lambda g: tuple(np.moveaxis(g, dim, 0))
 
 

@@ -154,7 +154,7 @@ def gathered(rows: Tensor, index: np.ndarray, present: np.ndarray, batch_first: 
     """rows[index], of shape (steps, batch, *), where present, else the padding value."""
     padding_row = Tensor(np.full((1, *rows.shape[1:]), padding, rows.dtype))
     index = np.where(present, index, len(rows))
-    return operators.cat([rows, padding_row])[index.T if batch_first else index]
+    return operators.cat([rows, padding_row])[np.ascontiguousarray(index.T) if batch_first else index]
 
 
 def lengths_of(lengths: Any, name: str) -> np.ndarray:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from pargrad.cuda import amp as amp
+
 
 def is_available() -> bool:
     """False: there is no GPU."""
@@ -39,6 +41,10 @@ def manual_seed(seed: int) -> None:
 
 def manual_seed_all(seed: int) -> None:
     """Taken, and means nothing: there is no GPU's generator to seed. `pargrad.manual_seed` seeds the CPU's."""
+
+
+def reset_peak_memory_stats(device: Any = None) -> None:
+    """Taken, and means nothing: there is no GPU's memory."""
 
 
 def empty_cache() -> None:

@@ -1,35 +1,14 @@
-"""Gradients on request, and operators of one's own: what torch keeps in `torch.autograd`."""
+"""Gradients on request: backward walks from several tensors, and what looks for nan on them."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from pargrad import creation, function
-from pargrad.function import Function, once_differentiable
-from pargrad.gradcheck import GradcheckError, gradcheck, gradgradcheck
+from pargrad import creation
 from pargrad.graph import run_backward
-from pargrad.modes import anomaly, enable_grad, inference_mode, no_grad, set_grad_enabled
+from pargrad.modes import anomaly, set_grad_enabled
 from pargrad.rules.shapes import stack
 from pargrad.tensor import Tensor, accumulate_grad, apply, seed_gradient, wanted_keys
-
-__all__ = [
-    "Function",
-    "GradcheckError",
-    "Variable",
-    "backward",
-    "detect_anomaly",
-    "enable_grad",
-    "function",
-    "grad",
-    "gradcheck",
-    "gradgradcheck",
-    "inference_mode",
-    "is_anomaly_enabled",
-    "no_grad",
-    "once_differentiable",
-    "set_detect_anomaly",
-    "set_grad_enabled",
-]
 
 
 class OldVariable(type):
@@ -86,6 +65,7 @@ def grad(
     grad_outputs: Any = None,
     retain_graph: bool | None = None,
     create_graph: bool = False,
+    only_inputs: bool = True,
     allow_unused: bool | None = None,
     is_grads_batched: bool = False,
     materialize_grads: bool = False,
@@ -94,6 +74,7 @@ def grad(
 
     An input that the outputs do not depend on is refused, unless allow_unused (then None) or materialize_grads (then
     zeros). is_grads_batched: grad_outputs have a leading axis, and so have the gradients: one walk for each.
+    only_inputs is torch's, and means nothing there either.
     https://docs.pytorch.org/docs/stable/generated/torch.autograd.grad.html
     """
     if materialize_grads and allow_unused is False:
