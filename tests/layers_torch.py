@@ -248,6 +248,12 @@ NORMALIZATIONS = [
     row("BatchNorm1d", 4, 1e-3, 0.3, on=(6, 4)),
     row("BatchNorm1d", 4, momentum=None, on=(6, 4)),
     *(
+        row("SyncBatchNorm", 4, on=on, training=training, **named)
+        for on in [(6, 4), image(2)]
+        for training in (True, False)
+        for named in [{}, {"affine": False}, {"track_running_stats": False}, {"bias": False, "momentum": None}]
+    ),
+    *(
         row(f"InstanceNorm{dims}d", 4, on=image(dims), training=training, **named)
         for dims in (1, 2, 3)
         for training in (True, False)

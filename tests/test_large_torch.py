@@ -94,6 +94,43 @@ def test_a_stack_of_many_elements_has_the_bits_of_its_slices(name):
     assert whole[0][0].tobytes() == np.stack([values[0] for values, _ in parts]).tobytes()
 
 
+# ----- layers of one operator -----
+
+
+def all_gradients(lib, layer, *arrays):
+    """The value of a layer or function, and the gradients of its inputs and parameters, as arrays."""
+    tensors = [lib.tensor(x, requires_grad=True) for x in arrays]
+    value = layer(*tensors)
+    value = value[0] if isinstance(value, tuple) else value
+    (value * value).sum().backward()
+    leaves = [*tensors, *(layer.parameters() if isinstance(layer, lib.nn.Module) else ())]
+    return [value.detach().numpy(), *(leaf.grad.numpy() for leaf in leaves)]
+
+
+@pytest.mark.parametrize(
+    ("name", "settings"), [("LSTM", {}), ("LSTM", {"proj_size": 20}), ("GRU", {"bidirectional": True}), ("RNN", {})]
+)
+def test_a_recurrent_layer_of_many_units_is_torchs(name, settings):
+    x = np.random.default_rng(0).standard_normal((30, 17, 24)).astype(np.float32)
+    found = []
+    for lib in (pg, torch):
+        lib.manual_seed(0)
+        found.append(all_gradients(lib, getattr(lib.nn, name)(24, 56, 2, **settings), x))
+    for one, other in zip(*found, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5 * max(1, np.abs(other).max()))
+
+
+@pytest.mark.parametrize("settings", [{}, {"is_causal": True}])
+def test_attention_to_many_places_is_torchs(settings):
+    arrays = [np.random.default_rng(i).standard_normal((3, 4, 70, 24)).astype(np.float32) for i in range(3)]
+    found = [
+        all_gradients(lib, lambda *x, lib=lib: lib.nn.functional.scaled_dot_product_attention(*x, **settings), *arrays)
+        for lib in (pg, torch)
+    ]
+    for one, other in zip(*found, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-4, atol=2e-6)
+
+
 # ----- rows added up -----
 
 

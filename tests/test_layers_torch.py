@@ -143,7 +143,7 @@ ELSEWHERE = {
 }  # fmt: skip
 OTHER_FILES = {"GRU", "GRUCell", "LSTM", "LSTMCell", "RNN", "RNNBase", "RNNCell", "RNNCellBase", "MultiheadAttention"}
 NOT_HERE = {
-    "Container", "DataParallel", "CrossMapLRN2d", "NLLLoss2d", "LinearCrossEntropyOptions", "SyncBatchNorm",
+    "Container", "DataParallel", "CrossMapLRN2d", "NLLLoss2d", "LinearCrossEntropyOptions",
     "UninitializedBuffer", "UninitializedParameter",
 }  # fmt: skip
 

@@ -71,6 +71,14 @@ TWINS = {
         scale * torch.where(x > 0, x, F.celu(x * input_scale, 1.0) * alpha)
     ),
     "embedding": lambda weight, index, **settings: F.embedding(torch.as_tensor(index), weight, **settings),
+    "rnn": lambda *given, nonlinearity, **settings: one_layer(
+        getattr(torch, f"rnn_{nonlinearity}"), *given, **settings
+    ),
+    "lstm": lambda steps, h, c, *weights, **settings: one_layer(torch.lstm, steps, (h, c), *weights, **settings),
+    "lstm_projected": lambda steps, h, c, *weights, **settings: one_layer(
+        torch.lstm, steps, (h, c), *weights, **settings
+    ),
+    "gru": lambda *given, **settings: one_layer(torch.gru, *given, **settings),
     "gelu": F.gelu,
     "gelu_tanh": lambda x: F.gelu(x, approximate="tanh"),
     "hardtanh": F.hardtanh,
@@ -79,15 +87,33 @@ TWINS = {
     "mish": F.mish,
     "silu": F.silu,
     "softplus": F.softplus,
+    "layer_norm": lambda x, weight, bias, eps: standardized(x, -1, eps) * weight + bias,
     "standardize": lambda x, weight, bias, dim, eps: standardized(x, dim, eps) * weight + bias,
     "max": lambda x, dim, keepdim=False: tuple(torch.max(x, dim, keepdim)),
     "min": lambda x, dim, keepdim=False: tuple(torch.min(x, dim, keepdim)),
     "sigmoid_cross_entropy": lambda x, target: F.binary_cross_entropy_with_logits(x, target, reduction="none"),
+    "scaled_dot_product_attention": lambda *given, **settings: attention(*given, **settings),
     "softmax_cross_entropy": lambda x, target: F.cross_entropy(x, target, reduction="none"),
     "squeeze": lambda x, dim=None: torch.squeeze(x) if dim is None else torch.squeeze(x, dim),
     "stack": lambda *tensors, dim=0: torch.stack(tensors, dim),
     "to": lambda x, dtype: x.to(getattr(torch, np.dtype(dtype).name)),
 }
+
+
+def attention(query, key, value, bias, scale, keep=None, dropout_p=0.0):
+    weights = torch.softmax(query @ key.mT * scale + bias, -1)
+    return (weights if keep is None else weights * torch.tensor(keep) / (1 - dropout_p)) @ value
+
+
+def one_layer(layer, steps, state, weight, bias, *projection, sizes, reverse):
+    """A recurrent layer of torch's over packed rows, whose product with the input matrix is the rows themselves."""
+    if reverse:  # torch has it beside the other direction
+        state = tuple(x.expand(2, *x.shape) for x in state) if type(state) is tuple else state.expand(2, *state.shape)
+    else:
+        state = tuple(x[None] for x in state) if type(state) is tuple else state[None]
+    weights = [torch.eye(len(weight), dtype=weight.dtype), weight, torch.zeros_like(bias), bias, *projection]
+    output, *states = layer(steps, torch.tensor(sizes), state, weights * (1 + reverse), True, 1, 0.0, False, reverse)
+    return output[:, -states[0].shape[-1] :], *(x[-1] for x in states)
 
 
 def standardized(x, dim, eps):

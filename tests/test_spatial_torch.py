@@ -7,6 +7,9 @@ import torch.nn.functional as TF
 
 import pargrad as pg
 import pargrad.nn.functional as F
+from pargrad.rules import RULES
+from pargrad.rules.convolution import in_turn, spread, turned
+from pargrad.rules.patches import single, windows
 from pargrad.stacking import Stacked
 from tests.checks import assert_equal, check_derivative, run
 
@@ -55,6 +58,15 @@ CONVOLUTIONS = table(
     ("conv2d", [(3, 7, 6), (4, 3, 3, 3), (4,)], {"padding": 1}),
     ("conv2d", [(0, 3, 7, 6), (4, 3, 3, 3), (4,)], {"padding": [1]}),
     ("conv2d", [(1, 1, 3, 3), (1, 1, 2, 2), (1,)], {"padding": 4, "stride": 3}),
+    ("conv1d", [(2, 3, 20), (4, 3, 3)], {"padding": 3}),
+    ("conv2d", [(3, 4, 12, 14), (6, 2, 3, 3), (6,)], {"groups": 2}),
+    ("conv2d", [(2, 3, 12, 14), (4, 3, 3, 3), (4,)], {"padding": 1}),
+    ("conv2d", [(2, 3, 14, 20), (4, 3, 3, 3), (4,)], {"dilation": 2, "padding": (0, 1)}),
+    ("conv2d", [(5, 16, 4, 4), (8, 16, 3, 3), (8,)], {"padding": 1}),
+    ("conv2d", [(3, 8, 14, 14), (8, 1, 3, 3), (8,)], {"groups": 8, "padding": 1, "stride": 2}),
+    ("conv2d", [(3, 8, 9, 14), (8, 1, 3, 3), (8,)], {"groups": 8, "padding": (3, 1), "dilation": (1, 2)}),
+    ("conv2d", [(3, 8, 9, 14), (8, 1, 2, 3)], {"groups": 8}),
+    ("conv3d", [(2, 2, 4, 5, 12), (3, 2, 2, 2, 2), (3,)], {}),
     ("conv3d", [(2, 2, 4, 5, 3), (3, 2, 2, 3, 2), (3,)], {}),
     ("conv3d", [(2, 2, 4, 5, 3), (4, 1, 2, 3, 2), (4,)], {"stride": (1, 2, 3), "padding": (0, 1, 2), "groups": 2}),
     ("conv3d", [(2, 4, 5, 3), (3, 2, 2, 3, 2)], {"padding": "same"}),
@@ -92,6 +104,25 @@ def test_more_examples_than_fit_a_block():
     shapes = [(7, 8, 20, 20), (10, 4, 3, 3), (10,)]
     agree("conv2d", drawn(shapes), {"groups": 2, "padding": 1})
     agree("conv_transpose2d", drawn([(7, 9, 20, 20), (9, 8, 3, 3), (8,)]), {})
+
+
+@pytest.mark.parametrize("windows", [
+    windows((12, 14), 3), windows((12, 14), 3, padding=1), windows((9, 20), (2, 3), dilation=(1, 2)),
+    windows((4, 5, 12), 2), windows((3, 12), (1, 3)),
+], ids=str)  # fmt: skip
+def test_gathering_lines_gives_what_adding_up_all_taps_does(windows):
+    """The two ways of the transpose, of which shapes choose one."""
+    y, weight = drawn([(3, 4, *windows.counts), (4, 3, *windows.kernel)])
+    across, down = in_turn(windows, 4, 6)
+    assert across.kernel[-1] == windows.kernel[-1]
+    assert down.kernel[-1] == 1
+    added_up = spread(y, turned(weight, 1, 2), single(windows.counts), windows)
+    assert_equal(RULES["convolution_input"](y, weight, windows=windows, groups=2), added_up, 1e-13)
+
+
+def test_lines_are_not_gathered_where_windows_are_far_apart_or_few():
+    for far in (windows((12, 14), 3, stride=2), windows((12, 6), 3)):
+        assert in_turn(far, 4, 6) == (single(far.counts), far)
 
 
 @pytest.mark.parametrize("name", ["conv2d", "conv_transpose2d"])
@@ -159,6 +190,10 @@ POOLINGS = table(
     ("max_pool2d", [(2, 3, 7, 6)], {"kernel_size": 3, "stride": 2, "padding": 1, "ceil_mode": True}),
     ("max_pool2d", [(2, 3, 5, 5)], {"kernel_size": 2, "stride": 3, "padding": 1, "ceil_mode": True}),
     ("max_pool2d", [(2, 3, 5, 5)], {"kernel_size": 1, "stride": 3}),
+    ("max_pool2d", [(2, 3, 9, 9)], {"kernel_size": 3, "stride": 1, "padding": 1}),
+    ("max_pool2d", [(2, 3, 9, 9)], {"kernel_size": 3, "stride": 2, "padding": 1, "dilation": 2}),
+    ("max_pool2d", [(2, 3, 8, 10)], {"kernel_size": 4}),
+    ("max_pool2d", [(70, 70, 8, 8)], {"kernel_size": 2}),
     ("max_pool3d", [(2, 3, 4, 5, 6)], {"kernel_size": 2, "stride": 1}),
     ("max_pool3d", [(3, 4, 5, 6)], {"kernel_size": (2, 3, 2), "padding": (1, 1, 0), "return_indices": True}),
     ("avg_pool1d", [(2, 3, 9)], {"kernel_size": 2}),

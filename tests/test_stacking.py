@@ -9,6 +9,7 @@ import pargrad as pg
 import pargrad.nn.functional as F
 from pargrad.graph import run_backward
 from pargrad.rules import RULES
+from pargrad.rules.patches import windows
 from pargrad.rules.stacks import NotStackable
 from pargrad.rules.table import Rule, integers, sample
 from pargrad.stacking import Stacked
@@ -110,7 +111,24 @@ def test_larger_stacks_have_the_bits_of_their_slices():
          ("sum", lambda n: sample((n, 301), dim=0), [True]),
          ("mean", lambda n: sample((n, 301), dim=1), [True]),
          ("log_softmax", lambda n: sample((n, 301), dim=1), [True]),
+         ("scaled_dot_product_attention",
+          lambda n: sample((2, n, 30), (2, n, 30), (2, n, 20), (n, n), scale=0.2), [True, True, True, False]),
+         ("rnn", lambda n: sample((3 * n, 40), (n, 40), (40, 40), (40,),
+                                  sizes=(n,) * 3, reverse=False, nonlinearity="tanh"), [True, True, False, False]),
+         ("lstm", lambda n: sample((3 * n, 160), (n, 40), (n, 40), (160, 40), (160,), sizes=(n,) * 3, reverse=False),
+          [True, True, True, False, False]),
+         ("gru", lambda n: sample((3 * n, 120), (n, 40), (120, 40), (120,), sizes=(n,) * 3, reverse=True),
+          [True, True, False, False]),
+         ("convolution", lambda n: sample((n, 4, 13, 12), (6, 4, 3, 3), windows=windows((13, 12), 3)), [True, False]),
+         ("convolution", lambda n: sample((n, 4, 9, 7), (4, 1, 3, 3), windows=windows((9, 7), 3, 2, 1), groups=4),
+          [True, False]),
+         ("convolution", lambda n: sample((n, 4, 9, 7), (4, 1, 3, 3), windows=windows((9, 7), 3, 1, 1), groups=4),
+          [True, False]),
+         ("convolution_input", lambda n: sample((n, 6, 13, 12), (6, 4, 3, 3), windows=windows((13, 12), 3, 1, 1)),
+          [True, False]),
+         ("max_pool", lambda n: sample((n, 5, 9, 8), windows=windows((9, 8), 3, 2, 1)), [True]),
          ("standardize", lambda n: sample((n, 301), (301,), (301,), dim=-1, eps=1e-5), [True, False, True]),
+         ("layer_norm", lambda n: sample((n, 301), (301,), (301,), eps=1e-5), [True, False, False]),
          ("standardize", lambda n: sample((n, 5, 7), (5, 1), 0.0, dim=(0, 2), eps=1e-5), [True, False, False]),
          ("standardize", lambda n: sample((n, 50), (50,), (50,), dim=0, eps=1e-5), [True, False, False])),
     ):  # fmt: skip
@@ -145,6 +163,15 @@ def test_a_stack_looks_like_one_slice():
     assert (x.shape, x.ndim, x.dim(), x.numel(), len(x), x.size(), x.size(1)) == ((2, 3), 2, 2, 6, 2, (2, 3), 3)
     assert F.relu(x * 2 + 1).sum(1).shape == (2,)
     assert x.detach().shape == (2, 3)
+
+
+def test_rows_of_a_table_are_taken_for_all_slices():
+    weight = Tensor(np.random.default_rng(0).standard_normal((7, 3)).astype(np.float32), True)
+    index = np.random.default_rng(1).integers(0, 7, (SLICES, 2, 5))
+    taken = F.embedding(Stacked(index), weight)
+    assert taken.slices.tobytes() == weight.array[index].tobytes()
+    with pytest.raises(IndexError, match="from 0 to 6, got 0 to 7"):
+        F.embedding(Stacked(np.arange(8).reshape(4, 2)), weight)
 
 
 @pytest.mark.parametrize("look", [

@@ -1,6 +1,6 @@
 """Layers, losses and their functions, as torch.nn has them."""
 
-from pargrad.nn import functional, init, parameter, utils
+from pargrad.nn import functional, init, modules, parameter, utils
 from pargrad.nn.activation_layers import (
     CELU,
     ELU,
@@ -54,6 +54,21 @@ from pargrad.nn.dropout_layers import (
     Dropout3d,
     FeatureAlphaDropout,
 )
+from pargrad.nn.lazy_layers import (
+    LazyBatchNorm1d,
+    LazyBatchNorm2d,
+    LazyBatchNorm3d,
+    LazyConv1d,
+    LazyConv2d,
+    LazyConv3d,
+    LazyConvTranspose1d,
+    LazyConvTranspose2d,
+    LazyConvTranspose3d,
+    LazyInstanceNorm1d,
+    LazyInstanceNorm2d,
+    LazyInstanceNorm3d,
+    LazyLinear,
+)
 from pargrad.nn.linear_layers import (
     Bilinear,
     CosineSimilarity,
@@ -86,15 +101,12 @@ from pargrad.nn.losses import (
     TripletMarginLoss,
     TripletMarginWithDistanceLoss,
 )
-from pargrad.nn.module import (
-    Buffer,
-    Module,
-    Parameter,
-)
+from pargrad.nn.module import Module
 from pargrad.nn.normalization_layers import (
     BatchNorm1d,
     BatchNorm2d,
     BatchNorm3d,
+    CrossMapLRN2d,
     GroupNorm,
     InstanceNorm1d,
     InstanceNorm2d,
@@ -102,11 +114,13 @@ from pargrad.nn.normalization_layers import (
     LayerNorm,
     LocalResponseNorm,
     RMSNorm,
+    SyncBatchNorm,
 )
 from pargrad.nn.output_layers import (
     AdaptiveLogSoftmaxWithLoss,
     LinearCrossEntropyLoss,
 )
+from pargrad.nn.parameter import Buffer, Parameter, UninitializedBuffer, UninitializedParameter
 from pargrad.nn.pooling_layers import (
     AdaptiveAvgPool1d,
     AdaptiveAvgPool2d,
@@ -219,6 +233,7 @@ __all__ = [
     "CosineEmbeddingLoss",
     "CosineSimilarity",
     "CrossEntropyLoss",
+    "CrossMapLRN2d",
     "Dropout",
     "Dropout1d",
     "Dropout2d",
@@ -250,6 +265,19 @@ __all__ = [
     "LPPool3d",
     "LSTMCell",
     "LayerNorm",
+    "LazyBatchNorm1d",
+    "LazyBatchNorm2d",
+    "LazyBatchNorm3d",
+    "LazyConv1d",
+    "LazyConv2d",
+    "LazyConv3d",
+    "LazyConvTranspose1d",
+    "LazyConvTranspose2d",
+    "LazyConvTranspose3d",
+    "LazyInstanceNorm1d",
+    "LazyInstanceNorm2d",
+    "LazyInstanceNorm3d",
+    "LazyLinear",
     "LeakyReLU",
     "Linear",
     "LinearCrossEntropyLoss",
@@ -305,6 +333,7 @@ __all__ = [
     "Softplus",
     "Softshrink",
     "Softsign",
+    "SyncBatchNorm",
     "Tanh",
     "Tanhshrink",
     "Threshold",
@@ -317,6 +346,8 @@ __all__ = [
     "TripletMarginWithDistanceLoss",
     "Unflatten",
     "Unfold",
+    "UninitializedBuffer",
+    "UninitializedParameter",
     "Upsample",
     "UpsamplingBilinear2d",
     "UpsamplingNearest2d",
@@ -325,6 +356,7 @@ __all__ = [
     "ZeroPad3d",
     "functional",
     "init",
+    "modules",
     "parameter",
     "utils",
 ]

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 
 from pargrad import operators
 from pargrad.nn.activations import softmax
-from pargrad.nn.dropout import dropout
+from pargrad.nn.dropout import check_probability, dropout, kept
 from pargrad.nn.linear import linear
 from pargrad.rules import RULES
 from pargrad.tensor import Tensor, apply
@@ -40,12 +41,43 @@ def scaled_dot_product_attention(
         raise RuntimeError("scaled_dot_product_attention: expected attn_mask or is_causal, got both")
     if enable_gqa:
         key, value = shared_heads(query, key), shared_heads(query, value)
-    scale = 1 / math.sqrt(query.shape[-1]) if scale is None else scale
-    # Both factors are scaled by its root, so that large products do not overflow first.
-    root = math.sqrt(abs(scale))
-    scores = (query * math.copysign(root, scale)) @ (key * root).swapaxes(-1, -2)
-    weights = softmax_of_some(scores, may_look(scores, is_causal, attn_mask), added(attn_mask))
-    return dropout(weights, dropout_p) @ value
+    if len({x.dtype for x in (query, key, value)}) > 1:
+        raise RuntimeError(
+            "scaled_dot_product_attention: expected query, key and value of one dtype, got "
+            f"{query.dtype}, {key.dtype} and {value.dtype}: write x.to(query.dtype)"
+        )
+    if is_causal:
+        bias: Tensor | None = causal(query.shape[-2], key.shape[-2], query.dtype)
+    else:
+        bias = None if attn_mask is None else additive(attn_mask, query.dtype)
+    return attention(query, key, value, bias, dropout_p, 1 / math.sqrt(query.shape[-1]) if scale is None else scale)
+
+
+def attention(query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None, dropout_p: float, scale: float) -> Tensor:
+    """The same with a mask that is added, or none. What dropout keeps is drawn as for a tensor of the weights."""
+    check_probability("scaled_dot_product_attention", dropout_p)
+    settings: dict[str, Any] = {"scale": scale}
+    if dropout_p:
+        batches = [x.shape[:-2] for x in (query, key, bias) if x is not None]
+        shape = (*np.broadcast_shapes(*batches), query.shape[-2], key.shape[-2])
+        settings |= {"keep": kept(shape, dropout_p), "dropout_p": dropout_p}
+    inputs = query, key, value, 0.0 if bias is None else bias
+    return apply(RULES["scaled_dot_product_attention"], *inputs, **settings)
+
+
+def causal(length: int, keys: int, dtype: np.dtype) -> Tensor:
+    """What is added to the scores (length, keys) so that a query looks at no later key than itself."""
+    return Tensor(np.where(np.tri(length, keys, dtype=np.bool_), 0, -np.inf).astype(dtype))
+
+
+def additive(mask: Tensor, dtype: np.dtype) -> Tensor:
+    """A mask of booleans, True where a query may look at a key, as numbers that are added; one of numbers as it is."""
+    if mask.dtype.kind not in "bf":
+        raise RuntimeError(
+            "scaled_dot_product_attention: expected attn_mask of booleans or floating-point numbers, got "
+            f"{mask.dtype}: write mask.bool()"
+        )
+    return Tensor(np.where(mask.array, 0, -np.inf).astype(dtype)) if mask.dtype.kind == "b" else mask
 
 
 def shared_heads(query: Tensor, x: Tensor) -> Tensor:
@@ -58,31 +90,15 @@ def shared_heads(query: Tensor, x: Tensor) -> Tensor:
     return operators.repeat_interleave(x, query.shape[-3] // x.shape[-3], -3)
 
 
-def may_look(scores: Tensor, is_causal: bool, mask: Tensor | None) -> Tensor | None:
-    """Which query may look at which key, broadcasting against the scores; None: all at all."""
-    if is_causal:
-        return Tensor(np.tri(*scores.shape[-2:], dtype=np.bool_))
-    return mask if mask is not None and mask.dtype.kind == "b" else None
-
-
-def added(mask: Tensor | None) -> Tensor | None:
-    return mask if mask is not None and mask.dtype.kind == "f" else None
-
-
-def softmax_of_some(scores: Tensor, allowed: Tensor | None, bias: Tensor | None) -> Tensor:
-    """softmax along the last dimension, over what is allowed; 0 where nothing is, or all of it is -inf."""
-    if bias is not None:
-        scores = scores + bias
-        blocked = np.isneginf(bias.array).all(axis=-1, keepdims=True)
-    elif allowed is not None:
-        scores = operators.where(allowed, scores, -np.inf)
-        blocked = ~allowed.array.any(axis=-1, keepdims=True)
-    else:
+def softmax_of_some(scores: Tensor, bias: Tensor | None) -> Tensor:
+    """softmax of scores + bias along the last dimension; 0 where all of it is -inf."""
+    if bias is None:
         return softmax(scores, -1)
+    blocked = np.isneginf(bias.array).all(axis=-1, keepdims=True)
     if not blocked.any():
-        return softmax(scores, -1)
+        return softmax(scores + bias, -1)
     # softmax of nothing would be nan, and so its derivative.
-    return operators.where(blocked, 0.0, softmax(operators.where(blocked, 0.0, scores), -1))
+    return operators.where(blocked, 0.0, softmax(operators.where(blocked, 0.0, scores + bias), -1))
 
 
 # ----- several heads -----
@@ -166,19 +182,22 @@ def multi_head_attention_forward(
         nothing = np.zeros((count, num_heads, 1, size // num_heads), query.dtype)
         key, value = (operators.cat([x, nothing], 2) for x in (key, value))
 
-    scores = (query * math.sqrt(num_heads / size)) @ key.swapaxes(-1, -2)
     if is_causal and key_padding_mask is None and not need_weights:
-        weights = softmax_of_some(scores, may_look(scores, True, None), None)
+        bias: Tensor | None = causal(length, key.shape[2], query.dtype)
     else:
-        weights = softmax_of_some(
-            scores, None, mask_of_heads(attn_mask, key_padding_mask, tuple(scores.shape), query.dtype)
-        )
-    weights = dropout(weights, dropout_p, training)
-    output = (weights @ value).permute(2, 0, 1, 3).reshape(length, count, size)
+        shape = (count, num_heads, length, key.shape[2])
+        bias = mask_of_heads(attn_mask, key_padding_mask, shape, query.dtype)
+    scale, dropout_p = math.sqrt(num_heads / size), dropout_p if training else 0.0
+    weights = None
+    if need_weights:
+        weights = dropout(softmax_of_some((query * scale) @ key.swapaxes(-1, -2), bias), dropout_p)
+        output = weights @ value
+        weights = weights.mean(1) if average_attn_weights else weights
+    else:
+        output = attention(query, key, value, bias, dropout_p, scale)
+    output = output.permute(2, 0, 1, 3).reshape(length, count, size)
     output = linear(output, out_proj_weight, out_proj_bias)
-    if average_attn_weights:
-        weights = weights.mean(1)
-    return output[:, 0] if single else output, (weights[0] if single else weights) if need_weights else None
+    return output[:, 0] if single else output, weights[0] if single and weights is not None else weights
 
 
 def projected(

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
 from pargrad import operators
-from pargrad.nn.statistics import track_average, track_moments
+from pargrad.function import Function, once_differentiable
+from pargrad.nn.statistics import current_collector, track_average, track_moments
 from pargrad.rules import RULES
-from pargrad.rules.normalization import moments
+from pargrad.rules.normalization import moments, total
 from pargrad.tensor import Tensor, apply
 
 
@@ -36,11 +38,15 @@ def standardize(
 
     known: the mean and the variance.
     """
-    if input.dtype.kind != "f":
-        raise RuntimeError(f"expected floating-point input, got {input.dtype}: write x.float()")
+    check_floating(input)
     weight, bias = (x if x is None or shape is None else x.reshape(shape) for x in (weight, bias))
     inputs = input, 1.0 if weight is None else weight, 0.0 if bias is None else bias
     return apply(RULES["standardize"], *inputs, dim=dim, eps=eps, known=known)
+
+
+def check_floating(input: Tensor) -> None:
+    if input.dtype.kind != "f":
+        raise RuntimeError(f"expected floating-point input, got {input.dtype}: write x.float()")
 
 
 def per_channel(input: Tensor) -> tuple[int, ...]:
@@ -85,13 +91,106 @@ def batch_norm(
             raise RuntimeError("batch_norm: expected running_mean and running_var where training=False")
         scale = operators.rsqrt(running_var + eps)
         return affine((input - running_mean.reshape(shape)) * scale.reshape(shape), weight, bias, shape)
-    count = math.prod(input.shape) // input.shape[1] if input.shape[1] else 0
-    if count == 1:
-        raise ValueError(f"batch_norm: expected more than 1 value per channel when training, got shape {input.shape}")
-    dim = (0, *range(2, input.ndim))
+    count = values_per_channel(input)
+    check_several(count, input)
+    dim = all_but_channels(input)
     mean, variance = known = moments(input.array, dim)
     track_moments(running_mean, running_var, count, mean.reshape(-1), variance.reshape(-1), momentum)
     return standardize(input, dim, weight, bias, shape, eps, known)
+
+
+def all_but_channels(input: Tensor) -> tuple[int, ...]:
+    return (0, *range(2, input.ndim))
+
+
+def values_per_channel(input: Tensor) -> int:
+    return math.prod(input.shape) // input.shape[1] if input.shape[1] else 0
+
+
+def check_several(count: float, input: Tensor) -> None:
+    if count == 1:
+        raise ValueError(f"batch_norm: expected more than 1 value per channel when training, got shape {input.shape}")
+
+
+def sync_batch_norm(
+    layer: Any,
+    input: Tensor,
+    running_mean: Tensor | None,
+    running_var: Tensor | None,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    training: bool,
+    momentum: float,
+    eps: float,
+) -> Tensor:
+    """batch_norm; of a shard that a layer is trained on, with the mean and variance of the whole batch.
+
+    layer: which the shards know by its place in the model. The running statistics get the shard's own part, as
+    batch_norm's: the step merges them.
+    """
+    collector = current_collector()
+    if collector is None or not layer.training:
+        return batch_norm(input, running_mean, running_var, weight, bias, training, momentum, eps)
+    check_floating(input)
+    check_channels("batch_norm", input, running_mean=running_mean, running_var=running_var, weight=weight, bias=bias)
+    if input.shape[1] != layer.num_features:
+        raise RuntimeError(f"SyncBatchNorm: expected {layer.num_features} channels, got input of shape {input.shape}")
+    count = values_per_channel(input)
+    mean, variance = (each.reshape(-1) for each in moments(input.array, all_but_channels(input)))
+    track_moments(running_mean, running_var, count, mean, variance, momentum)
+    whole, mean, deviations = collector.whole_moments(layer, count, mean, variance * count)
+    check_several(whole, input)
+    whole_sums = functools.partial(collector.whole_sums, layer)
+    return WholeBatchNorm.apply(input, weight, bias, whole, mean, deviations / max(whole, 1), eps, whole_sums)
+
+
+class WholeBatchNorm(Function):
+    """batch_norm of a shard, with the mean and variance of `count` values of the whole batch, float64.
+
+    whole_sums: adds up what the shards have found, (2, C), over the whole batch; all of them call it in backward.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        input: Tensor,
+        weight: Tensor | None,
+        bias: Tensor | None,
+        count: float,
+        mean: np.ndarray,
+        variance: np.ndarray,
+        eps: float,
+        whole_sums: Callable[[np.ndarray], np.ndarray],
+    ) -> Tensor:
+        x, shape = input.array, per_channel(input)
+        ctx.save_for_backward(input, weight)
+        ctx.count, ctx.whole_sums = count, whole_sums
+        ctx.mean = mean.astype(x.dtype).reshape(shape)
+        ctx.scale = (1 / np.sqrt(variance + eps)).astype(x.dtype).reshape(shape)
+        value = x - ctx.mean
+        value *= ctx.scale if weight is None else ctx.scale * weight.array.reshape(shape)
+        if bias is not None:
+            value += bias.array.reshape(shape)
+        return Tensor(value)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Any, ...]:
+        input, weight = ctx.saved_tensors
+        g, dim, dtype = gradient.array, all_but_channels(input), input.dtype
+        standardized = (input.array - ctx.mean) * ctx.scale
+        sums = np.stack([total(g, None, dim).reshape(-1), total(g, standardized, dim).reshape(-1)])
+        out = None
+        if ctx.needs_input_grad[0]:
+            # (g, without its mean and without its part along what was standardized) * weight / deviation
+            means = (ctx.whole_sums(sums) / max(ctx.count, 1)).astype(dtype)
+            less, part = (each.reshape(per_channel(input)) for each in means)
+            standardized *= part
+            out = np.subtract(g, standardized, out=standardized)
+            out -= less
+            out *= ctx.scale if weight is None else ctx.scale * weight.array.reshape(per_channel(input))
+        of_bias, of_weight = map(Tensor, sums)
+        return None if out is None else Tensor(out), of_weight, of_bias, *[None] * 5
 
 
 def instance_norm(
@@ -139,6 +238,11 @@ def last_dims(name: str, input: Tensor, normalized_shape: Any, **given: Tensor |
     return tuple(range(-len(shape), 0))
 
 
+def flattened(x: Tensor, count: int) -> Tensor:
+    """x with its last dimensions, so many, as one."""
+    return x.reshape(*x.shape[:-count], math.prod(x.shape[-count:]))
+
+
 def layer_norm(
     input: Tensor,
     normalized_shape: Sequence[int],
@@ -150,8 +254,12 @@ def layer_norm(
 
     Ba et al. 2016. https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.layer_norm.html
     """
-    dim = last_dims("layer_norm", input, normalized_shape, weight=weight, bias=bias)
-    return standardize(input, dim, weight, bias, None, eps)
+    dims = last_dims("layer_norm", input, normalized_shape, weight=weight, bias=bias)
+    check_floating(input)
+    x, weight, bias = (y if y is None or len(dims) == 1 else flattened(y, len(dims)) for y in (input, weight, bias))
+    inputs = x, 1.0 if weight is None else weight, 0.0 if bias is None else bias
+    out = apply(RULES["layer_norm"], *inputs, eps=eps)
+    return out if len(dims) == 1 else out.reshape(*input.shape)
 
 
 def group_norm(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,7 @@ from pargrad.nn import functional as F
 from pargrad.nn import init
 from pargrad.nn.linear_layers import empty
 from pargrad.nn.module import Module, Parameter
+from pargrad.nn.normalization import sync_batch_norm
 from pargrad.nn.statistics import count_batch
 from pargrad.tensor import Tensor
 
@@ -121,7 +122,10 @@ class BatchNorm(RunningNorm):
         running = (
             (self.running_mean, self.running_var) if not self.training or self.track_running_stats else (None, None)
         )
-        return F.batch_norm(input, *running, self.weight, self.bias, self.training or untracked, momentum, self.eps)
+        settings = self.training or untracked, momentum, self.eps
+        return self.normalize(input, *running, self.weight, self.bias, *settings)
+
+    normalize: Callable[..., Tensor] = staticmethod(F.batch_norm)
 
 
 class BatchNorm1d(BatchNorm):
@@ -140,6 +144,66 @@ class BatchNorm3d(BatchNorm):
     """Of (N, C, D, H, W): https://docs.pytorch.org/docs/stable/generated/torch.nn.BatchNorm3d.html"""
 
     dimensions = (5,)
+
+
+class SyncBatchNorm(BatchNorm):
+    """BatchNorm of (N, C, ...) over the whole batch, also where a trainer cuts it into shards.
+
+    In a data-parallel step the shards exchange their moments, and in backward two sums a channel, so that values and
+    gradients are those of BatchNorm on the whole batch, with the same bits for any number of workers. A worker then
+    keeps the graphs of all its shards at once, and every shard must call the same of these layers in the same order.
+    In a loop of one's own it is BatchNorm; so there is nothing to be said by process_group, and it has no second
+    derivative in a step. https://docs.pytorch.org/docs/stable/generated/torch.nn.SyncBatchNorm.html
+    """
+
+    def __init__(
+        self,
+        num_features: int,
+        eps: float = 1e-5,
+        momentum: float | None = 0.1,
+        affine: bool = True,
+        track_running_stats: bool = True,
+        process_group: None = None,
+        device: Any = None,
+        dtype: Any = None,
+        *,
+        bias: bool = True,
+    ):
+        if process_group is not None:
+            raise ValueError(
+                f"SyncBatchNorm: expected process_group to be None, got {process_group!r}: it sees the whole batch of "
+                "a Trainer's step"
+            )
+        super().__init__(num_features, eps, momentum, affine, track_running_stats, device, dtype, bias=bias)
+
+    def check(self, input: Tensor) -> None:
+        if input.ndim < 2 or not input.shape[1]:
+            raise ValueError(f"SyncBatchNorm: expected input of shape (N, C, ...), C not 0, got shape {input.shape}")
+
+    normalize = sync_batch_norm
+
+    @classmethod
+    def convert_sync_batchnorm(cls, module: Module, process_group: None = None) -> Module:
+        """The module with SyncBatchNorm in the place of every BatchNorm in it, on the same parameters and buffers.
+
+        Unlike torch's it finds a layer under each of its names, where it has several.
+        """
+        converted: dict[int, Module] = {}
+        for path, layer in list(Module.named_modules(module, remove_duplicate=False)):
+            if isinstance(layer, BatchNorm):
+                if id(layer) not in converted:
+                    converted[id(layer)] = cls.in_place_of(layer, process_group)
+                if path:
+                    Module.set_submodule(module, path, converted[id(layer)])
+        return converted.get(id(module), module)
+
+    @classmethod
+    def in_place_of(cls, layer: BatchNorm, process_group: None) -> SyncBatchNorm:
+        settings = layer.eps, layer.momentum, layer.affine, layer.track_running_stats
+        out = cls(layer.num_features, *settings, process_group, bias=layer.bias is not None)
+        for name in ("weight", "bias", "running_mean", "running_var", "num_batches_tracked", "training"):
+            setattr(out, name, getattr(layer, name))
+        return out
 
 
 class InstanceNorm(RunningNorm):
@@ -321,10 +385,28 @@ class LocalResponseNorm(Module):
         return f"{self.size}, alpha={self.alpha}, beta={self.beta}, k={self.k}"
 
 
+class CrossMapLRN2d(LocalResponseNorm):
+    """LocalResponseNorm of (N, C, H, W) over as many channels before as after: one less than an even `size`.
+
+    Unlike torch's, which never takes channel 0 out of its running sum again, also in the later channels.
+    https://docs.pytorch.org/docs/stable/generated/torch.nn.CrossMapLRN2d.html
+    """
+
+    def __init__(self, size: int, alpha: float = 1e-4, beta: float = 0.75, k: float = 1):
+        super().__init__(size, alpha, beta, k)
+
+    def forward(self, input: Tensor) -> Tensor:
+        if input.ndim != 4:
+            raise ValueError(f"CrossMapLRN2d: expected input of 4 dimensions, got shape {input.shape}")
+        width = 2 * ((self.size - 1) // 2) + 1
+        return F.local_response_norm(input, width, self.alpha * width / self.size, self.beta, self.k)
+
+
 __all__ = [
     "BatchNorm1d",
     "BatchNorm2d",
     "BatchNorm3d",
+    "CrossMapLRN2d",
     "GroupNorm",
     "InstanceNorm1d",
     "InstanceNorm2d",
@@ -332,4 +414,5 @@ __all__ = [
     "LayerNorm",
     "LocalResponseNorm",
     "RMSNorm",
+    "SyncBatchNorm",
 ]

@@ -10,7 +10,7 @@ import numpy as np
 
 from pargrad import random
 from pargrad.nn.spatial import Several, Sizes, batched, call, dimensional, each, reshaped
-from pargrad.rules.convolution import Windows
+from pargrad.rules.patches import Windows
 from pargrad.rules.pooling import in_one_row, lowest, maxima
 from pargrad.tensor import Tensor
 
@@ -250,15 +250,21 @@ def adaptive_max_pooling(name: str, dims: int, input: Tensor, output_size: Any, 
     https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.NAME.html
     """
     sizes, outputs = adaptive_sizes(name, input, output_size, dims)
-    if not return_indices and all(outputs) and not any(size % count for size, count in zip(sizes, outputs)):
-        kernel = tuple(size // count for size, count in zip(sizes, outputs))
-        return call(
-            "max_pool", input, windows=Windows(tuple(sizes), kernel, tuple(outputs), kernel, (0,) * dims, (1,) * dims)
-        )
     spans = [adaptive_spans(size, count) for size, count in zip(sizes, outputs)]
-    positions, inside = rectangles(sizes, [starts for starts, _ in spans], [ends for _, ends in spans])
-    index = largest(lines_of(input, dims), positions, inside)
-    index = index.reshape(*input.shape[:-dims], *outputs)
+    kernel = tuple(int((ends - starts).max(initial=1)) for starts, ends in spans)
+    laid = tuple(count * k for count, k in zip(outputs, kernel))
+    windows = Windows(laid, kernel, outputs, kernel, (0,) * dims, (1,) * dims)
+    if laid == sizes and not return_indices:
+        return call("max_pool", input, windows=windows)
+    # Windows that overlap, or are longer than others, are laid out side by side; a shorter one has its last element
+    # several times, which changes no maximum.
+    elements, positions = input.array, []
+    for axis, (k, (starts, ends)) in enumerate(zip(kernel, spans)):
+        positions.append(np.minimum(starts[:, None] + np.arange(k), ends[:, None] - 1).reshape(-1))
+        elements = np.take(elements, positions[-1], axis - dims)
+    index = np.zeros((), np.int64)
+    for size, row, at in zip(sizes, positions, np.unravel_index(maxima(elements, windows)[1], laid)):
+        index = index * size + row[at]
     output = picked(input, index, dims)
     return (output, Tensor(index)) if return_indices else output
 

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from pargrad import operators
 from pargrad.nn import init
-from pargrad.nn.activations import relu, sigmoid, tanh
 from pargrad.nn.dropout import dropout
 from pargrad.nn.linear import linear
 from pargrad.nn.linear_layers import empty
@@ -23,47 +21,21 @@ from pargrad.tensor import Tensor, apply
 
 State = tuple[Tensor, ...]  # hidden, and of an LSTM cell
 
-# ----- one step: what comes from the input and from the hidden state, and the state, give the next state -----
-
-
-def plain_step(activation: Callable[[Tensor], Tensor]) -> Callable[[Tensor, Tensor, State], State]:
-    """h' = activation(of input + of h). Elman 1990, doi 10.1207/s15516709cog1402_1."""
-    return lambda of_input, of_hidden, state: (activation(of_input + of_hidden),)
-
-
-def lstm_step(of_input: Tensor, of_hidden: Tensor, state: State) -> State:
-    """Hochreiter and Schmidhuber 1997, with the forget gate of Gers et al. 2000."""
-    enter, forget, new, leave = gates(of_input + of_hidden, 4)
-    cell = sigmoid(forget) * state[1] + sigmoid(enter) * tanh(new)
-    return sigmoid(leave) * tanh(cell), cell
-
-
-def gru_step(of_input: Tensor, of_hidden: Tensor, state: State) -> State:
-    """Cho et al. 2014 (arXiv 1406.1078), the reset gate applied to the product with the hidden state, not before it."""
-    hidden = state[0]
-    reset_input, update_input, new_input = gates(of_input, 3)
-    reset_hidden, update_hidden, new_hidden = gates(of_hidden, 3)
-    new = tanh(new_input + sigmoid(reset_input + reset_hidden) * new_hidden)
-    return ((hidden - new) * sigmoid(update_input + update_hidden) + new,)
-
-
-def gates(x: Tensor, count: int) -> tuple[Tensor, ...]:
-    return apply(RULES["pieces"], x, sizes=(x.shape[-1] // count,) * count, dim=-1)
-
 
 class Mode(NamedTuple):
-    """A kind of recurrent layer: how many gates its matrices hold, of how many tensors its state is, and its step."""
+    """A kind of recurrent layer: its rule, how many gates its matrices hold, and of how many tensors its state is."""
 
+    rule: str
     gates: int
     states: int
-    step: Callable[[Tensor, Tensor, State], State]
+    settings: dict[str, Any]
 
 
 MODES = {
-    "RNN_TANH": Mode(1, 1, plain_step(tanh)),
-    "RNN_RELU": Mode(1, 1, plain_step(relu)),
-    "LSTM": Mode(4, 2, lstm_step),
-    "GRU": Mode(3, 1, gru_step),
+    "RNN_TANH": Mode("rnn", 1, 1, {"nonlinearity": "tanh"}),
+    "RNN_RELU": Mode("rnn", 1, 1, {"nonlinearity": "relu"}),
+    "LSTM": Mode("lstm", 4, 2, {}),
+    "GRU": Mode("gru", 3, 1, {}),
 }
 
 
@@ -99,25 +71,13 @@ def scan(mode: Mode, weights: Weights, rows: Tensor, sizes: tuple[int, ...], sta
     sizes: how many of the rows belong to each step. They never grow: the longest sequences come first, and a state
     goes along for as long as its sequence does.
     """
-    steps = apply(RULES["pieces"], linear(rows, weights.input, weights.input_bias), sizes=sizes, dim=0)
-    outputs: list[Tensor] = [rows] * len(sizes)  # places for them
-    if reverse:
-        start, state = state, tuple(x[: sizes[-1]] for x in state) if sizes[-1] < sizes[0] else state
-    ended: list[State] = []
-    for t in range(len(sizes) - 1, -1, -1) if reverse else range(len(sizes)):
-        running, count = len(state[0]), sizes[t]
-        if count > running:
-            state = tuple(operators.cat([x, first[running:count]]) for x, first in zip(state, start))
-        elif count < running:
-            ended.append(tuple(x[count:] for x in state))
-            state = tuple(x[:count] for x in state)
-        state = mode.step(steps[t], linear(state[0], weights.hidden, weights.hidden_bias), state)
-        if weights.projection is not None:
-            state = linear(state[0], weights.projection), *state[1:]
-        outputs[t] = state[0]
-    if ended:
-        state = tuple(operators.cat(parts) for parts in zip(state, *reversed(ended)))
-    return operators.cat(outputs), state
+    steps = linear(rows, weights.input, weights.input_bias)
+    bias = np.zeros(weights.hidden.shape[0], rows.dtype) if weights.hidden_bias is None else weights.hidden_bias
+    rule, inputs = RULES[mode.rule], (steps, *state, weights.hidden, bias)
+    if weights.projection is not None:
+        rule, inputs = RULES["lstm_projected"], (*inputs, weights.projection)
+    outputs, *state = apply(rule, *inputs, sizes=sizes, reverse=reverse, **mode.settings)
+    return outputs, tuple(state)
 
 
 def reordered(state: State, order: Tensor | None) -> State:
@@ -406,8 +366,8 @@ class RNNCellBase(Module):
                 raise RuntimeError(f"{type(self).__name__}: expected a state of shape {shape}, got {each.shape}")
         if single:
             input, state = input.unsqueeze(0), tuple(each.unsqueeze(0) for each in state)
-        of_input = linear(input, self.weight_ih, self.bias_ih)
-        state = mode.step(of_input, linear(state[0], self.weight_hh, self.bias_hh), state)
+        weights = Weights(self.weight_ih, self.weight_hh, self.bias_ih, self.bias_hh, None)
+        _, state = scan(mode, weights, input, (len(input),), state, False)
         return tuple(each[0] for each in state) if single else state
 
     def extra_repr(self) -> str:

@@ -9,6 +9,7 @@ import numpy as np
 from pargrad import operators
 from pargrad.nn.terms import as_constant
 from pargrad.rules import RULES
+from pargrad.stacking import Stacked
 from pargrad.tensor import Tensor, apply
 
 
@@ -19,11 +20,10 @@ def row_numbers(name: str, input: Any, weight: Tensor) -> Tensor:
         raise RuntimeError(f"{name}: expected a weight of shape (rows, columns), got {weight.shape}")
     if input.dtype.kind not in "iu":
         raise RuntimeError(f"{name}: expected integers, got {input.dtype}: write input.long()")
-    if input.numel() and (input.array.min() < 0 or input.array.max() >= len(weight)):
-        raise IndexError(
-            f"{name}: expected numbers of rows from 0 to {len(weight) - 1}, got {input.array.min()} to "
-            f"{input.array.max()}"
-        )
+    numbers = input.slices if isinstance(input, Stacked) else input.array
+    least, most = (numbers.min(), numbers.max()) if numbers.size else (0, 0)
+    if least < 0 or (most >= len(weight) and numbers.size):
+        raise IndexError(f"{name}: expected numbers of rows from 0 to {len(weight) - 1}, got {least} to {most}")
     return input
 
 

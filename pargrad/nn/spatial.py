@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from pargrad.rules import RULES
-from pargrad.rules.convolution import Windows
+from pargrad.rules.patches import Windows
 from pargrad.tensor import Tensor, apply
 
 Sizes = tuple[int, ...]

@@ -30,6 +30,14 @@ class Collector(Protocol):
     ) -> None:
         """Two buffers are to move towards the mean and the unbiased variance; deviations: the sum of their squares."""
 
+    def whole_moments(
+        self, layer: Any, count: int, mean: np.ndarray, deviations: np.ndarray
+    ) -> tuple[float, np.ndarray, np.ndarray]:
+        """How many values all shards of the batch have, their mean and the sum of their squared deviations, float64."""
+
+    def whole_sums(self, layer: Any, sums: np.ndarray) -> np.ndarray:
+        """The sums of all shards of the batch, float64."""
+
 
 class _Current(threading.local):
     collector: Collector | None = None
@@ -46,6 +54,11 @@ def collected_by(collector: Collector) -> Iterator[None]:
         yield
     finally:
         _current.collector = before
+
+
+def current_collector() -> Collector | None:
+    """That of the shard which this thread computes; None outside of data-parallel steps."""
+    return _current.collector
 
 
 def count_batch(tracked: Tensor) -> int:

@@ -1,4 +1,4 @@
-"""Convolution over any number of dimensions, and the windows that it and pooling look through.
+"""Convolution over any number of dimensions.
 
 With columns(x) for what each window of x holds, convolution is y = weight @ columns(x) for each example. It is
 linear in x and in weight, so the sum over all of y * g is a form in x, weight and g from which each of the three
@@ -8,107 +8,13 @@ derivatives of each are therefore the other two, and those of any order are made
 
 from __future__ import annotations
 
-import functools
-import itertools
 import math
-from typing import NamedTuple
 
 import numpy as np
 
+from pargrad.rules.patches import BLOCK, Columns, added, columns, columns_of_runs, runs, single, stages, windows
 from pargrad.rules.stacks import NotStackable, contiguous
 from pargrad.rules.table import RULES, rule, sample
-
-# Columns of so many bytes are made at a time, so that they are still in the cache when they are multiplied.
-BLOCK = 1 << 20
-
-
-class Windows(NamedTuple):
-    """How windows lie over the last dimensions of an array; each tuple has one entry a dimension.
-
-    Window o has, at its tap t, the position o * stride + t * dilation - before; outside of the array is padding.
-    """
-
-    sizes: tuple[int, ...]
-    kernel: tuple[int, ...]
-    counts: tuple[int, ...]
-    stride: tuple[int, ...]
-    before: tuple[int, ...]
-    dilation: tuple[int, ...]
-
-    @property
-    def extent(self) -> tuple[int, ...]:
-        """From the first to the last position of a window."""
-        return tuple(d * (k - 1) + 1 for d, k in zip(self.dilation, self.kernel))
-
-
-def windows(sizes, kernel, stride=1, padding=0, dilation=1):
-    """Windows from torch's settings; a number is one for every dimension, `padding` is on both sides."""
-    several = (n if isinstance(n, tuple) else (n,) * len(sizes) for n in (kernel, stride, padding, dilation))
-    kernel, stride, padding, dilation = several
-    counts = tuple(
-        (n + 2 * p - d * (k - 1) - 1) // s + 1 for n, k, s, p, d in zip(sizes, kernel, stride, padding, dilation)
-    )
-    return Windows(tuple(sizes), kernel, counts, stride, padding, dilation)
-
-
-class Tap(NamedTuple):
-    """One element of every window: where it is in the array, and in which windows it is no padding."""
-
-    number: tuple[int, ...]
-    positions: tuple  # an index of the array's last dimensions
-    places: tuple  # an index of the windows, in the same order
-
-    @property
-    def columns(self) -> tuple:
-        """The places in an array of all taps of all windows."""
-        return (Ellipsis, *self.number, *self.places[1:])
-
-
-@functools.lru_cache(maxsize=256)
-def taps(windows: Windows) -> tuple[Tap, ...]:
-    """Every tap that is not padding alone."""
-    found = []
-    for number in itertools.product(*map(range, windows.kernel)):
-        positions, places = [], []
-        for t, n, count, s, before, d in zip(
-            number, windows.sizes, windows.counts, windows.stride, windows.before, windows.dilation
-        ):
-            shift = t * d - before
-            first, end = max(0, -(shift // s)), min(count, (n - 1 - shift) // s + 1)
-            places.append(slice(first, max(first, end)))
-            positions.append(slice(first * s + shift, (end - 1) * s + shift + 1, s) if first < end else slice(0, 0))
-        if all(place.start < place.stop for place in places):
-            found.append(Tap(number, (Ellipsis, *positions), (Ellipsis, *places)))
-    return tuple(found)
-
-
-def memory(windows):
-    """What makes the memory of columns: zeros where some are padding."""
-    inside = not any(windows.before) and all(
-        (count - 1) * s + extent <= n
-        for n, count, s, extent in zip(windows.sizes, windows.counts, windows.stride, windows.extent)
-    )
-    return np.empty if inside else np.zeros
-
-
-def filled(out, x, windows):
-    """`out`, of shape (..., *kernel, *counts), with the windows of x; padding is left as it is."""
-    for tap in taps(windows):
-        out[tap.columns] = x[tap.positions]
-    return out
-
-
-def added(out, columns, windows):
-    """`out`, of shape (..., *sizes), with what the windows hold added at its positions."""
-    for tap in taps(windows):
-        out[tap.positions] += columns[tap.columns]
-    return out
-
-
-def columns(x, windows):
-    """What the windows of x (..., *sizes) hold, as (..., *kernel, *counts)."""
-    shape = (*x.shape[: x.ndim - len(windows.sizes)], *windows.kernel, *windows.counts)
-    return filled(memory(windows)(shape, x.dtype), x, windows)
 
 
 def as_they_stand(function, arrays, stacked, settings):
@@ -132,7 +38,8 @@ LINE = windows((7,), 3, stride=2)
 )
 def im2col(x, *, windows):
     """The windows of x (..., *sizes), as (..., *kernel, *counts)."""
-    return columns(x, windows), lambda g: col2im(g, windows=windows)
+    held = np.empty((*x.shape[: x.ndim - len(windows.sizes)], *windows.kernel, *windows.counts), x.dtype)
+    return columns(x, windows, held), lambda g: col2im(g, windows=windows)
 
 
 @rule(
@@ -145,10 +52,12 @@ def im2col(x, *, windows):
 def col2im(x, *, windows):
     """Windows (..., *kernel, *counts) added up where they overlap, as (..., *sizes)."""
     lead = x.shape[: x.ndim - 2 * len(windows.sizes)]
-    return added(np.zeros((*lead, *windows.sizes), x.dtype), x, windows), lambda g: im2col(g, windows=windows)
+    return added(np.empty((*lead, *windows.sizes), x.dtype), x, windows), lambda g: im2col(g, windows=windows)
 
 
 # ----- convolution -----
+
+MANY = 256  # rows, from which on BLAS is as fast with them first in a product with transposed columns
 
 
 def matrices(weight, groups):
@@ -157,10 +66,94 @@ def matrices(weight, groups):
     return weight.reshape(groups, out // groups, math.prod(taps))
 
 
-def runs(examples, bytes_of_one, least=0):
-    """Runs of examples whose columns fill a block; the last one may be shorter."""
-    step = max(1, max(BLOCK, least) // max(1, bytes_of_one))
-    return [slice(start, start + step) for start in range(0, examples, step)]
+def correlated(x, matrix, windows):
+    """The product of a matrix (groups, rows, length) with each window of x (n, channels, *sizes), group by group."""
+    groups, rows, length = matrix.shape
+    places = math.prod(windows.counts)
+    y = np.empty((len(x), groups, rows, places), x.dtype)
+    for run, held in columns_of_runs(x, windows, groups * length * places * x.itemsize):
+        np.matmul(matrix, held.reshape(len(held), groups, length, places), out=y[run])
+    return y.reshape(len(x), groups * rows, *windows.counts)
+
+
+def in_turn(windows, outputs, channels):
+    """How the transpose of a convolution gathers along the last dimension, and how it then adds up along the others.
+
+    A place of x has the sum over taps of what is a tap's distance from it in y. Along the last dimension those are
+    columns of y, with taps and padding turned around; a product with them leaves fewer columns to be added up. That is
+    for windows that lie closely, so that there are about as many as places. For others only what is added up is left.
+    """
+    size, kernel, count, stride, before, dilation = (each[-1] for each in windows)
+    gathers = stride == 1 and kernel > 1 and 4 * size <= 5 * count and outputs <= 4 * channels
+    if not gathers:
+        return single(windows.counts), windows
+    around = (count, kernel, size, 1, dilation * (kernel - 1) - before, dilation)
+    return single(windows.counts).along(-1, *around), windows.along(-1, size, 1, size, 1, 0, 1)
+
+
+def turned(weight, taps, groups):
+    """A weight (out, in, *kernel) as a matrix for each group that takes columns of y of so many taps."""
+    out, channels, *kernel = weight.shape
+    rows, left = out // groups, channels * math.prod(kernel) // taps
+    several = weight.reshape(groups, rows, left, taps)[..., ::-1]
+    return several.transpose(0, 2, 1, 3).reshape(groups, left, rows * taps)
+
+
+def gathered(y, across, bytes_of_one):
+    """Each run of the examples y (n, out, *counts) and its columns along the last dimension.
+
+    Where all padding is on one side and as long as the lines grow by, it is put behind each line, for the next one
+    too: then columns are copied in one run over all lines.
+    """
+    count, taps, size, _, before, dilation = (each[-1] for each in across)
+    if before != dilation * (taps - 1) or size != count + before:
+        yield from columns_of_runs(y, across, bytes_of_one)
+        return
+    shape = None
+    for run in runs(len(y), bytes_of_one):
+        given = y[run]
+        if given.shape != shape:
+            shape = given.shape
+            lines = np.zeros((*shape[:2], before + math.prod(across.counts)), y.dtype)
+            inside = lines[..., before:].reshape(*shape[:-1], size)[..., :count]
+            columns = Columns(lines.shape, windows(lines.shape[2:], taps, dilation=dilation), y.dtype)
+        inside[...] = given
+        yield run, columns(lines)
+
+
+def spread(y, matrix, across, down):
+    """The product of a matrix with columns of y (n, out, *counts), added up as windows of x."""
+    groups, rows, length = matrix.shape
+    channels, places = groups * rows // math.prod(down.kernel), math.prod(across.counts)
+    x = np.empty((len(y), channels, *down.sizes), y.dtype)
+    multiply = np.multiply if length == 1 else np.matmul  # which is slow for a column times a row
+    for run, held in gathered(y, across, groups * max(length, rows) * places * y.itemsize):
+        product = multiply(matrix, held.reshape(len(held), groups, length, places))
+        added(x[run], product.reshape(len(held), channels, *down.kernel, *down.counts), down)
+    return x
+
+
+def transposed(y, weight, windows, groups):
+    """The transpose of a convolution as a map of x."""
+    across, down = in_turn(windows, len(weight), groups * weight.shape[1])
+    matrix = turned(weight, across.kernel[-1], groups)
+    return spread(y, matrix, across, down) if stages(down) else correlated(y, matrix, across)
+
+
+def product(x, weight, windows, groups):
+    return correlated(x, matrices(weight, groups), windows)
+
+
+def is_depthwise(weight, windows, groups):
+    """Whether each channel is a group of its own, over several dimensions and at every position."""
+    return len(weight) == groups and weight.shape[1] == 1 and max(windows.stride) == 1 and len(windows.sizes) > 1
+
+
+def depthwise(x, weight, windows, groups):
+    """The same as the transpose of the convolution with everything turned around, which makes fewer columns."""
+    before = tuple(d * (k - 1) - n for k, n, d in zip(windows.kernel, windows.before, windows.dilation))
+    around = windows._replace(sizes=windows.counts, counts=windows.sizes, before=before)
+    return transposed(x, np.flip(weight, tuple(range(2, weight.ndim))), around, groups)
 
 
 def slices_in_a_row(of_weight):
@@ -201,14 +194,8 @@ GROUPS = windows((5, 4), (2, 3), padding=(0, 1))
 )
 def convolution(x, weight, *, windows, groups=1):
     """The product of weight (out, in / groups, *kernel) with each window of x (n, in, *sizes): (n, out, *counts)."""
-    matrix, shape = matrices(weight, groups), (len(x), len(weight), *windows.counts)
-    rows, length = matrix.shape[1:]
-    places = math.prod(windows.counts)
-    y = np.empty((len(x), groups, rows, places), x.dtype)
-    for run in runs(len(x), groups * length * places * x.itemsize):
-        np.matmul(matrix, columns(x[run], windows).reshape(-1, groups, length, places), out=y[run])
     return (
-        y.reshape(shape),
+        (depthwise if is_depthwise(weight, windows, groups) else product)(x, weight, windows, groups),
         lambda g: convolution_input(g, weight, windows=windows, groups=groups),
         lambda g: convolution_weight(x, g, windows=windows, groups=groups),
     )
@@ -227,19 +214,40 @@ def convolution_input(y, weight, *, windows, groups=1):
 
     The transpose of `convolution` as a map of x, which torch has as conv_transpose.
     """
-    matrix, shape = matrices(weight, groups), (len(y), groups * weight.shape[1], *windows.sizes)
-    rows, length = matrix.shape[1:]
-    places = math.prod(windows.counts)
-    given, x = y.reshape(len(y), groups, rows, places), np.zeros(shape, y.dtype)
-    multiply = np.multiply if rows == 1 else np.matmul  # which is slow for a column times a row
-    for run in runs(len(y), groups * length * places * y.itemsize):
-        product = multiply(np.swapaxes(matrix, 1, 2), given[run])
-        added(x[run], product.reshape(-1, shape[1], *windows.kernel, *windows.counts), windows)
     return (
-        x,
+        transposed(y, weight, windows, groups),
         lambda g: convolution(g, weight, windows=windows, groups=groups),
         lambda g: convolution_weight(g, y, windows=windows, groups=groups),
     )
+
+
+def summed_products(x, y, windows, groups):
+    """What the windows of x hold times y, added up over places and examples: (groups, out / groups, length)."""
+    channels, taps, places = x.shape[1], math.prod(windows.kernel), math.prod(windows.counts)
+    rows, length = y.shape[1] // groups, channels // groups * taps
+    columns_first = rows < MANY
+    total = np.zeros((groups, length, rows) if columns_first else (groups, rows, length), x.dtype)
+
+    def multiplied(columns, given):
+        """The product of columns (..., length, places) with y (..., rows, places)."""
+        left, right = (columns, given) if columns_first else (given, columns)
+        return left @ np.swapaxes(right, -1, -2)
+
+    # Few additions to the total, which may be larger than the columns.
+    of_one, block = channels * taps * places * x.itemsize, max(BLOCK, total.nbytes)
+    if max(length, rows) <= places or block < 2 * of_one:  # a product for each example
+        for run, held in columns_of_runs(x, windows, of_one, block):
+            n = len(held)
+            products = multiplied(held.reshape(n, groups, length, places), y[run].reshape(n, groups, rows, places))
+            total += products[0] if n == 1 else products.sum(axis=0)
+    else:  # one for several
+        for run in runs(len(x), of_one, block):
+            seen, given = x[run], y[run].reshape(len(y[run]), groups, rows, places)
+            held = np.empty((channels, *windows.kernel, len(seen), *windows.counts), x.dtype)
+            columns(seen, windows, np.moveaxis(held, 1 + len(windows.kernel), 0))
+            given = np.moveaxis(given, 0, 2).reshape(groups, rows, -1)
+            total += multiplied(held.reshape(groups, length, -1), given)
+    return np.ascontiguousarray(np.swapaxes(total, 1, 2)) if columns_first else total
 
 
 @rule(
@@ -251,19 +259,8 @@ def convolution_input(y, weight, *, windows, groups=1):
 )
 def convolution_weight(x, y, *, windows, groups=1):
     """The sum over examples and places of y (n, out, *counts) times the window of x: (out, in / groups, *kernel)."""
-    (count, channels), out, kernel, counts = x.shape[:2], y.shape[1], windows.kernel, windows.counts
-    rows, length, places = out // groups, channels // groups * math.prod(kernel), math.prod(counts)
-    given = y.reshape(count, groups, rows, places)
-    total = np.zeros((groups, rows, length), x.dtype)
-    # One product for a run of examples: fewer additions to the total, which may be larger than the columns.
-    for run in runs(count, channels * math.prod(kernel) * places * x.itemsize, total.nbytes):
-        n = len(given[run])
-        held = memory(windows)((channels, *kernel, n, *counts), x.dtype)
-        filled(np.moveaxis(held, 1 + len(kernel), 0), x[run], windows)
-        left = np.moveaxis(given[run], 0, 2).reshape(groups, rows, n * places)
-        total += left @ np.swapaxes(held.reshape(groups, length, n * places), 1, 2)
     return (
-        total.reshape(out, channels // groups, *kernel),
+        summed_products(x, y, windows, groups).reshape(y.shape[1], x.shape[1] // groups, *windows.kernel),
         lambda g: convolution_input(y, g, windows=windows, groups=groups),
         lambda g: convolution(x, g, windows=windows, groups=groups),
     )

@@ -1,5 +1,7 @@
 """Operators that pick elements by index; `scattering` has those that put them there."""
 
+import math
+
 import numpy as np
 
 from pargrad.rules.complex import complexes
@@ -28,19 +30,27 @@ def is_rows(index, x, shape):
     )
 
 
+FEW = 1 << 12  # elements, of which numpy's one call is faster
+
+
 def rows_added(x, index, shape):
     """Rows added up by their numbers: the product of a matrix that has a 1 in each column with the rows.
 
-    scipy works it out column by column, so that each row is added as `np.add.at` would add it, only faster.
+    scipy works it out column by column, so that each row is added as `np.add.at` would add it, only faster; unless
+    there is little to add.
     """
-    from scipy.sparse import csc_array
-
     numbers = index.reshape(-1)
     if numbers.size:
         least, most = numbers.min(), numbers.max()
         if least < -shape[0] or most >= shape[0]:
             raise IndexError(f"expected an index from {-shape[0]} to {shape[0] - 1}, got {least} to {most}")
         numbers = np.where(numbers < 0, numbers + shape[0], numbers) if least < 0 else numbers
+    if x.size <= FEW:
+        out, width = np.zeros(shape, x.dtype), math.prod(shape[1:])
+        np.add.at(out.reshape(-1), (numbers[:, np.newaxis] * width + np.arange(width)).reshape(-1), x.reshape(-1))
+        return out
+    from scipy.sparse import csc_array
+
     ones, starts = np.ones(numbers.size, x.dtype), np.arange(numbers.size + 1)
     chosen = csc_array((ones, numbers, starts), shape=(shape[0], numbers.size))
     return (chosen @ x.reshape(numbers.size, -1)).reshape(shape)

@@ -3,6 +3,7 @@
 import numpy as np
 
 from pargrad.rules.elementwise import in_blocks, log_1_exp, logistic
+from pargrad.rules.softmax import largest, summed
 from pargrad.rules.stacks import NotStackable, contiguous, elementwise
 from pargrad.rules.table import integers, rule, sample
 
@@ -33,16 +34,15 @@ def as_more_rows(function, arrays, stacked, settings):
 )
 def softmax_cross_entropy(x, target):
     """-log softmax(x)[target] for each example: x of shape (N, C, ...), target integers of shape (N, ...)."""
-    at = at_class(target)
-    shifted = x - np.max(x, axis=1, keepdims=True)
-    p = np.exp(shifted)
-    total = np.sum(p, axis=1, keepdims=True)
-    value = np.log(total).reshape(target.shape) - shifted[at]
+    top = largest(x, 1)
+    p = np.subtract(x, top, out=np.empty_like(x))
+    np.exp(p, out=p)
+    total = summed(p, None, 1)
+    value = np.log(total).reshape(target.shape) - (x[at_class(target)] - top.reshape(target.shape))
 
     def vjp(g):
-        out = p / total
-        out[at_class(target)] -= 1  # not `at`: target itself is what is seen to be saved
-        out *= g.reshape(len(g), 1, *g.shape[1:])
+        out = p * (np.expand_dims(g, 1) / total)
+        out[at_class(target)] -= g  # no index of before: target itself is what is seen to be saved
         return out
 
     return value, vjp, None

@@ -1,12 +1,14 @@
 """Normalization: one operator, because its composition would lose digits and time.
 
-It keeps x, and for each mean two numbers; what is standardized is made again in the vjp.
+`standardize` is over any dimensions: it keeps x, and for each mean two numbers; what is standardized is made again in
+the vjp. `layer_norm` is over the last one, the rows being many and short: it keeps what is standardized.
 """
 
 import math
 
 import numpy as np
 
+from pargrad.rules.linear import rows, total_row
 from pargrad.rules.stacks import NotStackable, contiguous, shifted
 from pargrad.rules.table import rule, sample
 
@@ -149,3 +151,75 @@ def standardize(x, weight, bias, *, dim, eps, known=None):
     if of_bias is not None:
         value += bias
     return value, vjp
+
+
+# ----- rows -----
+
+
+def composed_rows(x, weight, bias, *, eps):
+    return composed(x, weight, bias, dim=-1, eps=eps)
+
+
+def standardized_rows(x, eps):
+    """The rows of a matrix, or of each of a stack of them, with mean 0 and variance 1, and what they were scaled by.
+
+    What is multiplied with ones is summed, as in `total`.
+    """
+    width = x.shape[-1]
+    share = x.dtype.type(1 / max(width, 1))
+    mean = np.vecdot(x, np.ones(width, x.dtype)) * share
+    out = np.subtract(x, mean[..., np.newaxis], out=np.empty(x.shape, x.dtype))
+    scale = (1 / np.sqrt(np.vecdot(out, out) * share + x.dtype.type(eps)))[..., np.newaxis]
+    out *= scale
+    return out, scale
+
+
+def of_standardized_rows(g, weight, standard, scale):
+    """The gradients of x, weight and bias: of x, (g * weight, less its mean and its part along standard) * scale."""
+    width = g.shape[-1]
+    share = g.dtype.type(1 / max(width, 1))
+    factors = np.broadcast_to(np.asarray(weight, g.dtype), width)
+    along = g * standard
+    out = standard * (along @ factors * share)[..., np.newaxis]
+    out += (g @ factors * share)[..., np.newaxis]
+    np.subtract(g * weight, out, out=out)
+    out *= scale
+    return out, total_row(along), total_row(g)
+
+
+def layer_norm_of_slices(function, arrays, stacked, settings):
+    x, weight, bias = arrays
+    if stacked != [True, False, False] or x.ndim < 2:
+        raise NotStackable
+    matrices = (len(x), math.prod(x.shape[1:-1]), x.shape[-1])
+    standard, scale = standardized_rows(contiguous(x).reshape(matrices), settings["eps"])
+
+    def vjp(g):
+        of_x, *others = of_standardized_rows(contiguous(g).reshape(matrices), weight, standard, scale)
+        return of_x.reshape(x.shape), *others
+
+    return (standard * weight + bias).reshape(x.shape), vjp
+
+
+@rule(
+    sample((3, 4), (4,), (4,), eps=1e-5),
+    sample((2, 3, 4), (4,), (4,), eps=0.1),
+    sample((4,), (4,), 0.0, eps=1e-5),
+    sample((0, 3), (3,), (3,), eps=1e-5),
+    dtype="floating",
+    joint=True,
+    plain=composed_rows,
+    stack=layer_norm_of_slices,
+)
+def layer_norm(x, weight, bias, *, eps):
+    """`standardize` along the last dimension, of whose length weight and bias are, or numbers. Ba et al. 2016."""
+    shape, literal = x.shape, [isinstance(y, float) for y in (weight, bias)]
+    standard, scale = standardized_rows(rows(x), eps)
+    value = standard * weight
+    value += bias
+
+    def vjp(g):
+        of_x, *others = of_standardized_rows(rows(g), weight, standard, scale)
+        return of_x.reshape(shape), *(None if number else y for y, number in zip(others, literal))
+
+    return value.reshape(shape), vjp

@@ -11,11 +11,15 @@ import math
 import numpy as np
 
 from pargrad.rules import masks
-from pargrad.rules.convolution import LINE, as_they_stand, taps, windows
+from pargrad.rules.convolution import LINE, as_they_stand
+from pargrad.rules.patches import BLOCK, padding, stages, taps, windows
 from pargrad.rules.stacks import shifted
 from pargrad.rules.table import integers, rule, sample
 
 # ----- the largest element of a window -----
+
+
+FEW = 6  # taps of a window, of which looking at each one everywhere is faster than writing to positions
 
 
 def lowest(dtype):
@@ -23,43 +27,22 @@ def lowest(dtype):
     return -np.inf if dtype.kind == "f" else np.iinfo(dtype).min
 
 
-def first_positions(windows):
-    """For every window, its first position that is no padding, counted in the array's last dimensions as one row."""
+@functools.lru_cache(maxsize=64)
+def distances(windows):
+    """For every window the position of its tap 0, counted in the sizes as one row, and how much further on taps are."""
     first = np.zeros((), np.int64)
-    for size, count, stride, before, dilation in zip(
-        windows.sizes, windows.counts, windows.stride, windows.before, windows.dilation
-    ):
-        start = np.arange(count) * stride - before
-        start += np.where(start < 0, -(start // dilation) * dilation, 0)
-        first = first[..., None] * size + start
-    return first
+    for size, count, stride, before in zip(windows.sizes, windows.counts, windows.stride, windows.before):
+        first = first[..., None] * size + np.arange(count) * stride - before
+    starts = [[at.start for at in tap.positions[1:]] for tap in taps(windows)]
+    places = [tuple(at.start for at in tap.places[1:]) for tap in taps(windows)]
+    further = [np.ravel_multi_index(start, windows.sizes) - first[place] for start, place in zip(starts, places)]
+    return first, np.array(further, np.int64)
 
 
-def positions_of(tap, sizes):
-    """The positions of one tap in the windows where it is no padding, counted as in `first_positions`."""
-    row = np.zeros((), np.int64)
-    for size, positions in zip(sizes, tap.positions[1:]):
-        row = row[..., None] * size + np.arange(size)[positions]
-    return row
-
-
-def maxima(x, windows):
-    """The largest element of every window of x (..., *sizes), and its position in the last dimensions as one row.
-
-    Of equal elements the first counts, of those that are nan the last, as in torch.
-    """
-    shape = (*x.shape[: x.ndim - len(windows.sizes)], *windows.counts)
-    y = np.full(shape, lowest(x.dtype), x.dtype)
-    index = np.empty(shape, np.int64)
-    index[...] = first_positions(windows)
-    for tap in taps(windows):
-        candidate, best = x[tap.positions], y[tap.places]
-        better = candidate > best
-        if x.dtype.kind == "f":
-            better |= candidate != candidate
-        np.copyto(best, candidate, where=better)
-        np.copyto(index[tap.places], positions_of(tap, windows.sizes), where=better)
-    return y, index
+def positions_of(number, windows):
+    """Where the taps are that have these numbers, counted in the sizes as one row."""
+    first, further = distances(windows)
+    return first + further[number]
 
 
 def in_one_row(index, dims, plane):
@@ -82,43 +65,103 @@ def first_taps(windows):
     return number
 
 
+def blocks(windows, itemsize, *arrays):
+    """Arrays whose last dimensions belong to the same windows, so many lines before them at a time as fit the cache."""
+    dims = len(windows.sizes)
+    flat = [x.reshape(math.prod(x.shape[: x.ndim - dims]), *x.shape[x.ndim - dims :]) for x in arrays]
+    step = max(1, BLOCK // max(1, math.prod(windows.sizes) * itemsize))
+    for start in range(0, len(flat[0]), step):
+        yield [x[start : start + step] for x in flat]
+
+
 def numbered_maxima(x, windows):
-    """The largest element of every window of x (..., *sizes), and the number of its tap; ties and nan as `maxima`."""
+    """The largest element of every window of x (..., *sizes), and the number of its tap.
+
+    Of equal elements the first counts, of those that are nan the last, as in torch.
+    """
+    several, first = taps(windows), first_taps(windows)
     shape = (*x.shape[: x.ndim - len(windows.sizes)], *windows.counts)
-    y, first = np.full(shape, lowest(x.dtype), x.dtype), first_taps(windows)
-    number = np.empty(shape, first.dtype)
-    number[...] = first
-    for i, tap in enumerate(taps(windows)):
-        candidate, best, there = x[tap.positions], y[tap.places], number[tap.places]
-        better = candidate > best
-        if x.dtype.kind == "f":
-            better |= candidate != candidate
-        np.maximum(best, candidate, out=best)
-        np.maximum(there, np.multiply(better, i, dtype=first.dtype), out=there)  # numbers only grow
+    y, number = np.empty(shape, x.dtype), np.empty(shape, first.dtype)
+    for part, largest, numbers in blocks(windows, x.itemsize, x, y, number):
+        padded = any(windows.before)  # else the first tap is in every window
+        largest[...] = lowest(x.dtype) if padded else part[several[0].positions]
+        numbers[...] = first
+        for i, tap in enumerate(several):
+            if not (i or padded):
+                continue
+            # Next to each other, because numpy compares those many at a time.
+            candidate, best, there = np.ascontiguousarray(part[tap.positions]), largest[tap.places], numbers[tap.places]
+            better = candidate > best
+            if x.dtype.kind == "f":
+                better |= candidate != candidate
+            np.maximum(best, candidate, out=best)
+            np.maximum(there, np.multiply(better, i, dtype=first.dtype), out=there)  # numbers only grow
     return y, number
+
+
+def maxima(x, windows):
+    """The largest element of every window of x (..., *sizes), and its position in the last dimensions as one row."""
+    y, number = numbered_maxima(x, windows)
+    return y, positions_of(number, windows)
 
 
 def tap_positions(number, windows):
     """Where the tap of each window is that has its number, counted as in `in_one_row`, and whether it is no padding."""
-    index, inside = np.zeros(number.shape, np.int64), np.zeros(number.shape, bool)
+    inside = np.zeros(number.shape, bool)
     for i, tap in enumerate(taps(windows)):
-        here = number[tap.places] == i
-        np.copyto(index[tap.places], positions_of(tap, windows.sizes), where=here)
-        inside[tap.places] |= here
+        inside[tap.places] |= number[tap.places] == i
+    index = np.where(inside, positions_of(number, windows), 0)
     return in_one_row(index, len(windows.sizes), math.prod(windows.sizes)), inside
+
+
+def overlap(windows):
+    """Whether no position is in two windows; and whether, besides, each is in one."""
+    apart = all(d * (k - 1) < s for k, s, d in zip(windows.kernel, windows.stride, windows.dilation))
+    ends = zip(windows.sizes, windows.kernel, windows.counts, windows.stride, windows.before)
+    return apart, apart and all(k == s and not before and count * s >= n for n, k, count, s, before in ends)
+
+
+def at_each_tap(y, x, number, windows, apart):
+    """Adds x to y, one tap after the other; where windows are apart it is written instead."""
+    for i, tap in enumerate(taps(windows)):
+        here = masks.where(number[tap.places] == i, x[tap.places], 0)
+        if apart:
+            y[tap.positions] = here
+        else:
+            y[tap.positions] += here
+
+
+def at_positions(y, x, number, windows):
+    """Adds x to y, zeros, one element after the other."""
+    if any(stage.padded for stage in stages(windows)):
+        seen, there, around = padding(windows)
+        room = np.zeros((len(y), *around.sizes), y.dtype)  # where padding has a place, too
+        at_positions(room, x, number, around)
+        y[seen] = room[there]
+        return
+    at = in_one_row(positions_of(number, windows), len(windows.sizes), math.prod(windows.sizes))
+    np.add.at(y.reshape(-1), at, x.reshape(-1))
 
 
 @rule(
     sample((2, 3, 3, 5), integers(6, 2, 3, 3, 5), windows=windows((5, 4), (3, 2), stride=(2, 1), padding=1)),
     sample((2, 3, 2, 2), integers(4, 2, 3, 2, 2), windows=windows((5, 4), 2, stride=2)),
     sample((0, 2, 3), integers(3, 0, 2, 3), windows=LINE),
+    sample((2, 2, 3, 2), integers(9, 2, 2, 3, 2), windows=windows((5, 4), 3, stride=2, padding=1)),
+    sample((2, 2, 2), integers(9, 2, 2, 2), windows=windows((7, 7), 3, stride=3)),
     dtype="as is",
 )
 def to_taps(x, number, *, windows):
     """Zeros (..., *sizes) with each x (..., *counts) added at the tap of that number of its window."""
-    y = np.zeros((*x.shape[: x.ndim - len(windows.sizes)], *windows.sizes), x.dtype)
-    for i, tap in enumerate(taps(windows)):
-        y[tap.positions] += masks.where(number[tap.places] == i, x[tap.places], 0)
+    shape = (*x.shape[: x.ndim - len(windows.sizes)], *windows.sizes)
+    apart, everywhere = overlap(windows)
+    few = len(taps(windows)) <= FEW or len(taps(windows)) < math.prod(windows.kernel)
+    y = (np.empty if everywhere and few else np.zeros)(shape, x.dtype)
+    for part, given, numbers in blocks(windows, x.itemsize, y, x, number):
+        if few:
+            at_each_tap(part, given, numbers, windows, apart)
+        else:
+            at_positions(part, given, numbers, windows)
 
     def vjp(g):
         at, inside = tap_positions(np.asarray(number), windows)
@@ -130,6 +173,7 @@ def to_taps(x, number, *, windows):
 @rule(
     sample((2, 3, 5, 4), windows=windows((5, 4), (3, 2), stride=(2, 1), padding=1)),
     sample((2, 3, 5, 4), windows=windows((5, 4), 2, stride=2)),
+    sample((2, 5, 5), windows=windows((5, 5), 3, stride=2, padding=1)),
     sample((2, 7), windows=LINE),
     sample((0, 2, 7), windows=LINE),
     dtype="as is",

@@ -9,8 +9,7 @@ import numpy as np
 
 from pargrad.rules.complex import complexes, is_complex, ordered, squared_size
 from pargrad.rules.elementwise import log_of_sum
-from pargrad.rules.normalization import total
-from pargrad.rules.stacks import along, normalized
+from pargrad.rules.stacks import along
 from pargrad.rules.table import rule, sample
 
 REDUCTION = (
@@ -178,30 +177,6 @@ def logsumexp(x, *, dim, keepdim=False):
         y = np.squeeze(y, dim)  # what is kept is the value itself, not a view of it
     shape = x.shape
     return y, lambda g: spread(g, shape, dim, keepdim) * np.exp(x - spread(y, shape, dim, keepdim))
-
-
-def summed(x, y, dim):
-    """The sum of x * y, or of x where y is None, along `dim`, which stays with a length of 1."""
-    if type(x) is np.ndarray and x.ndim and (y is None or type(y) is np.ndarray):
-        return total(x, y, (dim % x.ndim,))
-    return np.sum(x if y is None else x * y, axis=dim, keepdims=True)
-
-
-@rule(*ALONG, sample((3,), dim=0, domain=(-900.0, 900.0)), dtype="floating", stack=normalized)
-def softmax(x, *, dim):
-    ordered(x)
-    y = np.subtract(x, np.max(x, axis=dim, keepdims=True, initial=-np.inf), out=np.empty_like(x))
-    np.exp(y, out=y)
-    y /= summed(y, None, dim)
-    return y, lambda g: y * (g - summed(g, y, dim))
-
-
-@rule(*ALONG, sample((3,), dim=0, domain=(-900.0, 900.0)), dtype="floating", stack=normalized)
-def log_softmax(x, *, dim):
-    ordered(x)
-    y = np.subtract(x, np.max(x, axis=dim, keepdims=True, initial=-np.inf), out=np.empty_like(x))
-    y -= np.log(summed(np.exp(y), None, dim))
-    return y, lambda g: g - np.exp(y) * summed(g, None, dim)
 
 
 # ----- products and scans -----

@@ -20,7 +20,7 @@ def embeddings(function, arrays, stacked, settings):
         out = add_into_zeros(g, index=apart, shape=(count * rows, *weight.shape[1:]))
         return out.reshape(count, *weight.shape)
 
-    return weight[index], vjp, None
+    return np.take(weight, index, axis=0), vjp, None
 
 
 def counted(g, rows, padding_idx):
@@ -47,4 +47,4 @@ def embedding(weight, index, *, padding_idx=None, scale_grad_by_freq=False):
             g = g / np.expand_dims(uses, -1).astype(g.dtype)
         return add_into_zeros(g, index=rows, shape=shape)
 
-    return weight[index], vjp, None
+    return np.take(weight, index, axis=0), vjp, None
