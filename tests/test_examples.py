@@ -19,8 +19,8 @@ from pargrad.parallel.cores import one_blas_thread
 from pargrad.rules import RULES
 
 FOLDER = Path(__file__).parent.parent / "examples"
-SCRIPTS = {path.stem for path in FOLDER.glob("*.py")} - {"__init__", "compare"}
-WITHOUT_A_TWIN = {"own_operator"}  # half of it is pargrad's own way
+SCRIPTS = {path.stem for path in FOLDER.glob("*.py")} - {"__init__", "compare", "ray_tune"}  # see test_ray_tune.py
+WITHOUT_A_TWIN = {"own_operator", "callbacks", "sklearn_estimators"}  # half of them is pargrad's own way
 
 WAYS = ("Function", "rule")
 
@@ -48,6 +48,12 @@ LEARNED = {
         # Without the columns, predictions are off by 5.
         figures["root mean square error"] < 2.5 and figures["validation loss after epoch 10"] < 0.2
     ),
+    "callbacks": lambda figures: (
+        figures["validation F1"] > 0.9 and figures["epochs"] < 200 and figures["lr"] < 0.01 and figures["norm"] > 0.5
+    ),
+    "sklearn_estimators": lambda figures: (
+        figures["cross-validated accuracy"] > 0.9 and figures["test accuracy"] > 0.93
+    ),
     "custom_loop": lambda figures: (
         figures["accuracy"] == figures["accuracy after loading"] > 0.9 and figures["loss after epoch 15"] < 0.3
     ),
@@ -58,6 +64,8 @@ SHORT = {
     "char_gpt": {"steps": 20},
     "regression": {"num_workers": 0, "epochs": 10},
     "custom_loop": {"epochs": 15},
+    "callbacks": {"num_workers": 0},
+    "sklearn_estimators": {"epochs": 4},
 }
 
 
@@ -164,7 +172,7 @@ def test_the_readme_lists_every_example_with_its_command():
         assert f"[{name}.py]({name}.py)" in text
     for module in re.findall(r"python -m ([\w.]+)", text):
         assert importlib.util.find_spec(module), module
-    assert {f"examples.{name}" for name in (*SCRIPTS, "compare")} == set(re.findall(r"python -m ([\w.]+)", text))
+    assert {f"examples.{name}" for name in (*SCRIPTS, "ray_tune", "compare")} == set(re.findall(r"python -m ([\w.]+)", text))
 
 
 # ----- the comparison, with twins of its own -----

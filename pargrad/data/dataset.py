@@ -53,7 +53,11 @@ def as_rows(array: Any) -> np.ndarray:
         if not os.fspath(array).endswith(".npy"):
             raise ValueError(f"expected an array or the path of a .npy file, got {array!r}")
         return np.load(array, mmap_mode="r", allow_pickle=False)
-    array = array.array if isinstance(array, Tensor) else np.asanyarray(array)
+    if isinstance(array, Tensor):
+        array = array.array
+    elif hasattr(array, "__dlpack__") and not hasattr(array, "__array__"):
+        array = np.from_dlpack(array)
+    array = np.asanyarray(array)
     if not array.ndim:
         raise ValueError("expected arrays of examples, got a single number")
     return array
@@ -80,25 +84,53 @@ class ExampleData:
 
 
 def as_data(data: Any) -> Data:
-    """`(x, y)` arrays or a data set, of pargrad's kind or of torch's, as a data set."""
+    """`(x, y)` arrays or a data set, of pargrad's kind or of torch's, as a data set.
+
+    Arrays are numpy's, mapped files, paths of .npy files, and all that has `__array__` or `__dlpack__`: tensors and
+    tables of other libraries. A list of tuples is a data set of examples. What only gives batches one after the other
+    is refused: the trainer needs examples by number, to shuffle, cut and resume.
+    """
     if isinstance(data, Data) and not isinstance(data, type):
         return data
+    if isinstance(data, list) and data and isinstance(data[0], tuple):
+        return ExampleData(data)
     if isinstance(data, Sequence) and not isinstance(data, str):
         return ArrayData(*data)
-    if isinstance(data, DataLoader | IterableDataset):
-        instead = "its dataset (loader.dataset)" if isinstance(data, DataLoader) else "a data set with __getitem__"
+    if isinstance(data, DataLoader | IterableDataset) or (hasattr(data, "__iter__") and not hasattr(data, "__getitem__")):
+        has_dataset = hasattr(data, "dataset")
+        instead = "its dataset (loader.dataset)" if has_dataset else "(x, y) arrays or a data set with __getitem__"
         raise TypeError(
             f"expected a data set whose examples have numbers, got {type(data).__name__}: batches are cut and shuffled "
             f"by the trainer itself, so give it {instead}"
         )
     if type(data) is TensorDataset:
         return ArrayData(*data.tensors)
-    if not isinstance(data, type | str | np.ndarray | Tensor | Mapping) and hasattr(data, "__getitem__"):
+    if has_items(data):
         return ExampleData(data)
     raise TypeError(
         "expected arrays (x, y) or an object with __len__ and either batch(indices, generator) or __getitem__, "
         f"got {type(data).__name__}"
     )
+
+
+def has_items(data: Any) -> bool:
+    """Whether it has examples by number: a loader gives batches in its order, and a table's items are its columns."""
+    arrays = isinstance(data, type | str | Mapping) or hasattr(data, "__array__")
+    return hasattr(data, "__getitem__") and not arrays
+
+
+def first_not_finite(data: Data, indices: np.ndarray) -> str | None:
+    """Which of these examples has nan or an infinity in it, and where; None where they have none."""
+    if type(data) is not ArrayData:
+        return None  # whose examples may be drawn
+    for number, array in enumerate(data.arrays):
+        rows = array.take(indices, axis=0)
+        wrong = np.argwhere(~np.isfinite(rows)) if rows.dtype.kind == "f" else np.empty((0, 1))
+        if len(wrong):
+            what = "target" if number == len(data.arrays) - 1 else f"input {number}" if number else "input"
+            place = f" at {wrong[0][1:].tolist()}" if rows.ndim > 1 else ""
+            return f"the {what} of example {indices[wrong[0][0]]} of the data is {rows[tuple(wrong[0])]}{place}"
+    return None
 
 
 def epoch_order(examples: int, seed: int, epoch: int) -> np.ndarray:

@@ -26,6 +26,15 @@ class DataSet:
     mirrors: tuple[str, ...]  # each is followed by "<file>.gz"
     sha256: tuple[str, ...]  # of the unpacked files, in the order of FILES
 
+    def normalized(self, images: np.ndarray) -> np.ndarray:
+        """Pixels, uint8 of 784 an image, as float32 (n, 784): (pixels / 255 - mean) / std."""
+        # The three operations that torchvision's ToTensor and Normalize do, each rounded to float32: the same bits.
+        x = images.reshape(len(images), 784).astype(np.float32)
+        x /= np.float32(255)
+        x -= np.float32(self.mean)
+        x /= np.float32(self.std)
+        return x
+
 
 DATA_SETS = {
     "mnist": DataSet(
@@ -96,12 +105,7 @@ class ImageData:
         return self._normalized(self.test_images), self.test_labels.astype(np.int64)
 
     def _normalized(self, images: np.ndarray) -> np.ndarray:
-        # The three operations that torchvision's ToTensor and Normalize do, each rounded to float32: the same bits.
-        x = images.reshape(len(images), 784).astype(np.float32)
-        x /= np.float32(255)
-        x -= np.float32(DATA_SETS[self.name].mean)
-        x /= np.float32(DATA_SETS[self.name].std)
-        return x
+        return DATA_SETS[self.name].normalized(images)
 
 
 def load(

@@ -67,6 +67,8 @@ def default_collate(batch: Sequence) -> Any:
         if any(len(each) != len(first) for each in batch):
             raise RuntimeError("default_collate: expected examples with equally many parts: write a collate_fn")
         return rebuilt(first, [default_collate(parts) for parts in zip(*batch)])
+    if hasattr(first, "__array__") and not isinstance(first, np.ndarray | np.generic):
+        return default_collate([np.asarray(each) for each in batch])  # tensors of other libraries
     kind = first.dtype if isinstance(first, np.ndarray | np.generic) else type(first).__name__
     raise TypeError(
         f"default_collate: expected tensors, arrays, numbers, strings, dicts and lists of them, got {kind}: "

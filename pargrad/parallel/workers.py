@@ -1,0 +1,110 @@
+"""How many workers there are to be, and the pool that has them."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import sys
+from typing import Any, NamedTuple
+
+from pargrad.parallel.cores import available_cores
+from pargrad.parallel.errors import ResourcesError
+from pargrad.parallel.pool import Pool, SerialPool
+from pargrad.parallel.progress import say
+
+FORKED: set[int] = set()  # this process, where it was forked with this module in it
+
+
+def make_pool(workers: Workers, address: str, start_timeout: float, max_failures: int) -> Pool:
+    if workers.most == 0:
+        return SerialPool()
+    module = ray_pool(address)
+    if address == "local" and not ray_is_initialized():
+        return module.RayPool(workers, address, start_timeout, max_failures)
+    from pargrad.parallel import ray_cluster
+
+    return ray_cluster.make_pool(workers, address, start_timeout, max_failures)
+
+
+def ray_pool(address: str) -> Any:
+    """The module that imports ray, which is imported where it is used and nowhere before."""
+    if ray_is_initialized() and os.getpid() in FORKED:
+        raise ResourcesError(
+            "this process was forked from one in which Ray runs, and Ray does not outlive a fork: start it with "
+            "multiprocessing.get_context('spawn'), or write num_workers=0"
+        )
+    if "ray" not in sys.modules:  # it reads its environment once
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # they would look for a network
+        os.environ.setdefault("RAY_worker_niceness", "0")  # training is no background work: Ray's default is 15
+        if address == "local" and "RAY_AUTH_MODE" not in os.environ:
+            # A token of this run's own: else Ray writes one to the user's home.
+            os.environ.update(RAY_AUTH_MODE="token", RAY_AUTH_TOKEN=secrets.token_hex(32))
+    from pargrad.parallel import ray_pool
+
+    return ray_pool
+
+
+def note_fork() -> None:
+    FORKED.add(os.getpid())
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=note_fork)
+
+
+class Workers(NamedTuple):
+    """How many workers there must be to begin, how many to go on, and how many there should be."""
+
+    first: int
+    least: int
+    most: int
+
+
+def bounds_of_workers(
+    num_workers: int | str | tuple[int, int], shards: int | None, address: str, progress: str
+) -> Workers:
+    """A single number is what there should be, and must be to begin; a pair (least, most) begins with the least."""
+    if not isinstance(num_workers, tuple):
+        most = choose_workers(num_workers, shards, address, progress)
+        return Workers(most, min(most, 1), most)
+    whole = len(num_workers) == 2 and all(isinstance(n, int) and not isinstance(n, bool) for n in num_workers)
+    if not whole or not 1 <= num_workers[0] <= num_workers[1]:
+        raise ValueError(f"expected num_workers=(least, most) with 1 <= least <= most, got {num_workers!r}")
+    least, most = num_workers
+    return Workers(least, least, choose_workers(most, shards, address, progress))
+
+
+def choose_workers(num_workers: int | str, shards: int | None, address: str, progress: str) -> int:
+    """`num_workers` as a number, refused at once where it is more than the shards or than the cores of this machine."""
+    if isinstance(num_workers, bool) or not (
+        num_workers == "auto" or (isinstance(num_workers, int) and num_workers >= 0)
+    ):
+        raise ValueError(f"expected num_workers to be 'auto', 0 or a positive number, got {num_workers!r}")
+    local = address == "local" and not ray_is_initialized()
+    if num_workers == "auto":
+        cores = available_cores() if local else ray_pool(address).free_cores_of(address)
+        if shards is not None and cores > shards:
+            if progress != "off":
+                say(
+                    f"num_workers='auto' takes {shards} of {cores} free cores: a batch has {shards} shards; write "
+                    f"shards={1 << (cores - 1).bit_length()} to use more"
+                )
+            return shards
+        return max(cores, 1)
+    assert isinstance(num_workers, int)
+    if shards is not None and num_workers > shards:
+        raise ValueError(
+            f"expected at most as many workers as shards, got num_workers={num_workers} and shards={shards}: write "
+            f"shards={1 << (num_workers - 1).bit_length()}"
+        )
+    if local and num_workers > available_cores():
+        raise ResourcesError(
+            f"asked for {num_workers} workers of one core each, but this machine has {available_cores()} available "
+            f"cores: write num_workers={available_cores()}"
+        )
+    return num_workers
+
+
+def ray_is_initialized() -> bool:
+    ray = sys.modules.get("ray")  # who has not imported it has not initialised it
+    return ray is not None and ray.is_initialized()
