@@ -1,10 +1,13 @@
-"""Runs of `benchmarks.engine` that were saved: one as a table, two as one table of before and after.
+"""Runs of benchmarks that were saved: one as a table, two as one table of before and after.
 
-    python -m benchmarks.compare NAME           # as it was printed
+    python -m benchmarks.compare NAME           # of `benchmarks.engine`, as it was printed
     python -m benchmarks.compare BEFORE AFTER   # what a change has done
 
+NAME is what `benchmarks.engine --save NAME` was given, or a file that another benchmark wrote with --json.
+
 A machine may be slower on the day of the second run; torch, which took its turns in both, then is, too. So it is the
-last column that tells what became faster: `after / before` of what pargrad takes over what torch takes.
+last column that tells what became faster: `after / before` of what pargrad takes over what torch takes. Where there was
+no torch, the first of the rivals that the benchmark divides by takes its place.
 """
 
 from __future__ import annotations
@@ -15,6 +18,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
+
+from benchmarks.report import markdown, quartiles, significant
 
 FOLDER = Path(__file__).parent.parent / ".benchmarks" / "engine"
 OURS, YARDSTICK = "pargrad", "torch"
@@ -41,35 +46,49 @@ class Figures(NamedTuple):
 Rows = dict[str, dict[str, Figures]]  # by row, and in each by library
 
 
-def significant(value: float) -> str:
-    """Three digits, without an exponent."""
-    return f"{value:.0f}" if value >= 100 else f"{value:.1f}" if value >= 10 else f"{value:.2f}"
-
-
-def quartiles(values: Sequence[float]) -> list[float]:
-    return statistics.quantiles(values, n=4, method="inclusive") if len(values) > 1 else list(values) * 3
-
-
 def path_of(name: str) -> Path:
     """Where a run of this name is kept; a name that ends in .json is a path itself."""
     return Path(name) if name.endswith(".json") else FOLDER / f"{name}.json"
 
 
 def load(path: Path) -> Rows:
-    """What pytest-benchmark wrote."""
+    """What pytest-benchmark wrote, or `benchmarks.report`."""
     if not path.exists():
         there = ", ".join(sorted(each.stem for each in path.parent.glob("*.json"))) or "none"
         raise FileNotFoundError(f"there is no run at {path}; of those saved there: {there}")
+    content = json.loads(path.read_text())
     rows: Rows = {}
-    for record in json.loads(path.read_text())["benchmarks"]:
+    for record in content.get("benchmarks", ()):
         about = record["extra_info"]
         rows.setdefault(record["group"], {})[about["library"]] = Figures(record["stats"]["data"], about["unit"])
+    for record in content.get("rows", ()):
+        rows |= rows_of_contest(record)
     return rows
 
 
+def rows_of_contest(record: dict[str, Any]) -> Rows:
+    """A row for each rival of pargrad's: what it took, then what its yardstick took, and the others."""
+    figures = {name: Figures(rival["values"], record["unit"]) for name, rival in record["rivals"].items()}
+    divided_by = [name for rival in record["rivals"].values() for name in rival["over"] if name in figures]
+    first = [YARDSTICK] if YARDSTICK in divided_by else divided_by[:1]
+    others = [name for name in figures if not name.startswith(OURS) and name not in first]
+    return {
+        f"{record['title']}: {name}": {OURS: figures[name], **{other: figures[other] for other in first + others}}
+        for name in figures
+        if name.startswith(OURS)
+    }
+
+
+def yardstick_of(row: dict[str, Figures]) -> str | None:
+    """torch, or who was put after pargrad."""
+    others = [name for name in row if name != OURS]
+    return YARDSTICK if YARDSTICK in row else next(iter(others), None)
+
+
 def ratio(row: dict[str, Figures]) -> float | None:
-    """pargrad's median over torch's."""
-    return row[OURS].median / row[YARDSTICK].median if {OURS, YARDSTICK} <= row.keys() else None
+    """pargrad's median over its yardstick's."""
+    yardstick = yardstick_of(row)
+    return row[OURS].median / row[yardstick].median if OURS in row and yardstick is not None else None
 
 
 def spread(row: dict[str, Figures]) -> str:
@@ -77,14 +96,9 @@ def spread(row: dict[str, Figures]) -> str:
     middle = ratio(row)
     if middle is None:
         return "-"
-    pairs = [ours / theirs for ours, theirs in zip(row[OURS].rounds, row[YARDSTICK].rounds)]
+    pairs = [ours / theirs for ours, theirs in zip(row[OURS].rounds, row[yardstick_of(row)].rounds)]
     lower, _, upper = quartiles(pairs)
     return f"**{middle:.2f}** ({lower:.2f} to {upper:.2f})"
-
-
-def markdown(heads: list[str], lines: list[list[str]]) -> str:
-    ruler = ["---", *["---:"] * (len(heads) - 1)]
-    return "\n".join(f"| {' | '.join(line)} |" for line in [heads, ruler, *lines])
 
 
 def table(rows: Rows) -> str:
@@ -94,7 +108,8 @@ def table(rows: Rows) -> str:
         [title, *(str(row[name]) if name in row else "-" for name in libraries), spread(row)]
         for title, row in rows.items()
     ]
-    return markdown(["", *libraries, f"{OURS} / {YARDSTICK}"], lines)
+    yardsticks = dict.fromkeys(yardstick for row in rows.values() if (yardstick := yardstick_of(row)) is not None)
+    return markdown(["", *libraries, f"{OURS} / {' or '.join(yardsticks) or YARDSTICK}"], lines)
 
 
 def changes(before: Rows, after: Rows) -> str:
@@ -111,6 +126,8 @@ def changes(before: Rows, after: Rows) -> str:
 
     shared = [title for title in before if title in after and OURS in before[title] and OURS in after[title]]
     heads = ["", "before", "after", "after / before", "before / torch", "after / torch", "after / before, over torch"]
+    if any(YARDSTICK not in before[title] for title in shared):
+        heads = [head.replace(YARDSTICK, "yardstick") for head in heads]
     return markdown(heads, list(map(line, shared)))
 
 

@@ -1,57 +1,51 @@
-"""Seconds per epoch of a small network on MNIST-shaped data: pargrad, numpy by hand, torch and torch's DDP, in one run.
+"""Seconds per epoch of a multilayer perceptron on MNIST-shaped data: pargrad and all its rivals, in one run.
 
-All of it takes one to two minutes on two cores; some of it less:
+    python -m benchmarks.mnist_mlp                              # 784-128-64-10, batch 128; some four minutes
+    python -m benchmarks.mnist_mlp --preset small,wide,large    # batch 512 too, and 784-512-256-10 at 2048
+    python -m benchmarks.mnist_mlp --only 'numpy,torch*,pargrad-workers-2-*' --json .benchmarks/mlp.json
+    python -m benchmarks.mnist_mlp --only 'torch,autograd,mygrad'
 
-    python -m benchmarks.mnist_mlp --epochs 5 --only 'numpy,torch*,pargrad-workers-2-*' --json seconds.json
+Rivals whose packages are not there are left out. jax, autograd and mygrad come with `pip install ".[bench]"`; Ray Train
+needs pandas and pyarrow. DDP runs with buckets of its default size and with one that holds everything; it is the
+better of the two that others are divided by.
 """
 
-import argparse
-import json
+from __future__ import annotations
+
 from collections.abc import Sequence
-from fnmatch import fnmatch
-from pathlib import Path
+from dataclasses import replace
 
-from benchmarks.report import contest, facts, summary, table
-from benchmarks.rivals import RIVALS, Task, open_rivals
+from benchmarks.command import add_rivals, chooser, epoch_of, parser_of, present, race
+from benchmarks.report import Report
+from benchmarks.tasks import Perceptron, numbers
 
-
-def chosen(patterns: str) -> list[str]:
-    """The names of RIVALS that match any of the patterns, in the order of the table."""
-    names = [name for name in RIVALS if any(fnmatch(name, pattern) for pattern in patterns.split(","))]
-    for pattern in patterns.split(","):
-        if not any(fnmatch(name, pattern) for name in names):
-            raise argparse.ArgumentTypeError(f"no rival is called {pattern}; there are {', '.join(RIVALS)}")
-    return names
-
-
-def sizes(text: str) -> tuple[int, ...]:
-    """`784,128,64,10` as a tuple."""
-    return tuple(int(size) for size in text.split(","))
+PRESETS = {
+    "small": Perceptron(),
+    "wide": Perceptron(batch_size=512),
+    "large": Perceptron(sizes=(784, 512, 256, 10), batch_size=2048),
+}
+USUAL = (
+    "numpy", "numpy-2-processes", "torch", "torch-ddp", "torch-ddp:one-bucket", "ray-train", "jax",
+    "pargrad-workers-0-shards-8", "pargrad-workers-1-shards-8", "pargrad-workers-2-shards-8",
+    "pargrad-workers-1-shards-1", "pargrad-workers-2-shards-2",
+)  # fmt: skip
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.mnist_mlp", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--epochs", type=int, default=5, help="timed ones, after one to warm up (%(default)s)")
-    parser.add_argument("--examples", type=int, default=Task.examples, help="(%(default)s)")
-    parser.add_argument("--batch-size", type=int, default=Task.batch_size, help="(%(default)s)")
-    parser.add_argument("--sizes", type=sizes, default=Task.sizes, help="of the layers (%(default)s)")
-    parser.add_argument("--only", type=chosen, default=list(RIVALS), help=f"names or patterns, of {', '.join(RIVALS)}")
-    parser.add_argument("--json", type=Path, help="a file for everything that was measured")
+    parser = parser_of("mnist_mlp", __doc__, turns=5)
+    parser.add_argument("--preset", type=chooser(list(PRESETS), "preset"), default=["small"], help=", ".join(PRESETS))
+    parser.add_argument("--examples", type=int, help="another number of them")
+    parser.add_argument("--batch-size", type=int, help="another one")
+    parser.add_argument("--sizes", type=numbers, help="of other layers, as 784,128,64,10")
+    add_rivals(parser, USUAL)
     options = parser.parse_args(arguments)
-    if options.epochs < 1:
-        parser.error(f"argument --epochs: expected at least 1, got {options.epochs}")
 
-    task = Task(examples=options.examples, sizes=options.sizes, batch_size=options.batch_size)
-    about = {"task": vars(task), "facts": facts()}
-    with open_rivals(task, options.only) as rivals:
-        rows = summary(rivals, *contest(rivals, options.epochs))
-    print(f"{task.examples} examples, batch size {task.batch_size}, layers {'-'.join(map(str, task.sizes))}")
-    print(", ".join(f"{name} {value}" for name, value in about["facts"].items()))
-    print(table(rows))
-    if options.json:
-        options.json.write_text(json.dumps({**about, "rivals": rows}, indent=2) + "\n")
+    given = {name: getattr(options, name) for name in ("examples", "batch_size", "sizes")}
+    report, names = Report("mnist_mlp"), present(options.only)
+    for preset in options.preset:
+        task = replace(PRESETS[preset], **{name: value for name, value in given.items() if value is not None})
+        race(report, epoch_of(task), task, names, options.turns)
+    report.write(options.json)
 
 
 if __name__ == "__main__":

@@ -158,7 +158,7 @@ def test_the_table_has_medians_quartiles_and_the_ratio():
         "| --- | ---: | ---: | ---: | ---: |",
         "| a row | 2.00 ms (1.50 to 2.50) | 2.40 ms (2.20 to 3.20) | 1000 ms (750 to 1250) | **0.83** (0.50 to 0.88) |",
         "| memory | 50.0 MiB | 200 MiB | - | **0.25** (0.25 to 0.25) |",
-        "| ours | 0.01 ms | - | - | - |",
+        "| ours | 0.0100 ms | - | - | - |",
     ]
 
 

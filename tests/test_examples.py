@@ -51,9 +51,7 @@ LEARNED = {
     "callbacks": lambda figures: (
         figures["validation F1"] > 0.9 and figures["epochs"] < 200 and figures["lr"] < 0.01 and figures["norm"] > 0.5
     ),
-    "sklearn_estimators": lambda figures: (
-        figures["cross-validated accuracy"] > 0.9 and figures["test accuracy"] > 0.93
-    ),
+    "sklearn_estimators": lambda figures: figures["cross-validated accuracy"] > 0.9 and figures["test accuracy"] > 0.93,
     "custom_loop": lambda figures: (
         figures["accuracy"] == figures["accuracy after loading"] > 0.9 and figures["loss after epoch 15"] < 0.3
     ),
@@ -172,7 +170,8 @@ def test_the_readme_lists_every_example_with_its_command():
         assert f"[{name}.py]({name}.py)" in text
     for module in re.findall(r"python -m ([\w.]+)", text):
         assert importlib.util.find_spec(module), module
-    assert {f"examples.{name}" for name in (*SCRIPTS, "ray_tune", "compare")} == set(re.findall(r"python -m ([\w.]+)", text))
+    named = set(re.findall(r"python -m ([\w.]+)", text))
+    assert named == {f"examples.{name}" for name in (*SCRIPTS, "ray_tune", "compare")}
 
 
 # ----- the comparison, with twins of its own -----

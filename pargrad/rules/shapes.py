@@ -35,7 +35,6 @@ def in_order(y):
     return np.ascontiguousarray(y) if type(y) is np.ndarray and not y.flags.c_contiguous else y
 
 
-
 @rule(
     sample((1, 3), (2, 3), dim=0),
     sample((2, 1), (2, 3), (2, 2), dim=-1),
