@@ -4,49 +4,43 @@ import os
 import time
 from pathlib import Path
 
+from pargrad.parallel.processes import descendants, workers_of
 
-def descendants(pid):
-    """Every process below a process: {pid: command line}."""
-    parents = {}
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            try:
-                state, parent = (entry / "stat").read_text().rpartition(")")[2].split()[:2]
-                command = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
-            except (FileNotFoundError, ProcessLookupError):
-                continue
-            if state != "Z":
-                parents[int(entry.name)] = int(parent), command
-    found, border = {}, [pid]
-    while border:
-        above = border.pop()
-        for child, (parent, command) in parents.items():
-            if parent == above:
-                found[child] = command
-                border.append(child)
-    return found
+__all__ = ["descendants", "descriptors", "gone", "marked", "shared_files", "wait_until", "workers_of"]
 
 
-def workers_of(pid):
-    """The pargrad workers below a process."""
-    return [child for child, command in descendants(pid).items() if "WorkerActor" in command]
+def held():
+    """What this process's descriptors are."""
+    for entry in Path("/proc/self/fd").iterdir():
+        try:
+            yield os.readlink(entry)
+        except FileNotFoundError:
+            continue
 
 
 def descriptors():
     """How many descriptors this process holds of shared memory that pargrad made, and of pipes."""
-    kinds = []
-    for entry in Path("/proc/self/fd").iterdir():
-        try:
-            kinds.append(os.readlink(entry))
-        except FileNotFoundError:
-            continue
-    return sum("memfd:pargrad" in kind or kind.startswith("pipe:") for kind in kinds)
+    return sum("memfd:pargrad" in kind or kind.startswith("pipe:") for kind in held())
 
 
 def shared_files():
-    """Files of shared memory and sockets that bear pargrad's name."""
-    named = Path("/proc/net/unix").read_text().count("@pargrad-")
+    """Files of shared memory that bear pargrad's name, and how many of this process's sockets do."""
+    sockets = [line.split() for line in Path("/proc/net/unix").read_text().splitlines() if "@pargrad-" in line]
+    mine = set(held())
+    named = sum(f"socket:[{fields[6]}]" in mine for fields in sockets)
     return named, sorted(str(path) for path in Path("/dev/shm").glob("*pargrad*"))
+
+
+def marked(mark):
+    """The processes that have this word in their environment: all that one started, whoever is their parent by now."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            if mark.encode() in (entry / "environ").read_bytes():
+                found.append(int(entry.name))
+        except (FileNotFoundError, ProcessLookupError, PermissionError):
+            continue
+    return found
 
 
 def wait_until(true, seconds, what):

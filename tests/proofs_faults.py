@@ -3,8 +3,9 @@
 import random
 import warnings
 from collections import Counter
+from statistics import median
 
-from tests.chaos import PHASES, Killer
+from pargrad.parallel.chaos import PHASES, Killer
 from tests.proofs import proof
 from tests.training import bits, make_trainer
 from tests.training import examples as data
@@ -20,7 +21,7 @@ def undisturbed():
 
 
 def disturbed(kills, moments, generator):
-    """A run with this many kills, and the moments at which they hit."""
+    """A run with this many kills, the moments at which they hit, and the seconds that they took."""
     workers = generator.randint(2, 4)
     steps = sorted(generator.sample(range(2, STEPS - 50), kills))
     with make_trainer(WAY, workers, max_failures=1000) as trainer:
@@ -28,7 +29,8 @@ def disturbed(kills, moments, generator):
         schedule = [(at, generator.randrange(workers), moment) for at, moment in zip(steps, moments)]
         with Killer(pool, schedule) as killer:
             history = trainer.fit(data(), max_steps=STEPS)
-    return bits(trainer), [(entry["loss"], entry["steps"]) for entry in history], [kill[2] for kill in killer.killed]
+    losses = [(entry["loss"], entry["steps"]) for entry in history]
+    return bits(trainer), losses, [kill.phase for kill in killer.killed], killer.recoveries
 
 
 @proof(200)
@@ -38,23 +40,25 @@ def kills(examples, seed):
 
     generator, own = random.Random(seed), not ray.is_initialized()
     if own:
-        ray.init(num_cpus=4, include_dashboard=False, log_to_driver=False, logging_level="error")
+        ray.init(address="local", num_cpus=4, include_dashboard=False, log_to_driver=False, logging_level="error")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)
-            counts = Counter()
+            counts, recoveries = Counter(), []
             expected = undisturbed()
             while counts.total() < examples:
                 # The moments that were hit least come first; nobody starts before the first one is killed.
                 least = sorted(MOMENTS, key=lambda moment: (moment == "start", counts[moment]))
                 moments = [least[i % len(least)] for i in range(min(KILLS_A_RUN, examples - counts.total()))]
-                state, losses, hit = disturbed(len(moments), moments, generator)
+                state, losses, hit, seconds = disturbed(len(moments), moments, generator)
                 assert state == expected[0], f"other bits after kills in {hit}"
                 assert losses == expected[1], f"other losses after kills in {hit}"
                 counts.update(hit)
+                recoveries += seconds
                 assert hit, "nobody was killed"
     finally:
         if own:
             ray.shutdown()
     print(f"kills: {dict(counts)}")
+    print(f"kills: {len(recoveries)} taken over in {median(recoveries):.3f} s, the worst in {max(recoveries):.3f} s")
     return counts.total()

@@ -27,7 +27,9 @@ WORKERS = [workers for workers in (0, 0, 0, 1, 2, 3) if workers <= available_cor
 def lines_of(directory):
     """What metrics.jsonl says that does not depend on time."""
     lines = [json.loads(line) for line in Path(directory, "metrics.jsonl").read_text().splitlines()]
-    return [{name: value for name, value in line.items() if name != "samples_per_second"} for line in lines]
+    return [
+        {name: value for name, value in line.items() if not name.endswith(("_per_second", "_ms"))} for line in lines
+    ]
 
 
 def drive(directory, workers):
@@ -139,16 +141,19 @@ def nest(path, generator):
 
 def claim(path, generator):
     """A header of 2^60 bytes, or arrays of them, in a file whose digest is right."""
-    state = json.loads((path.parent / "state.json").read_text())
+    claim_to_have(1 << 60 if generator.random() < 0.5 else None, path.parent)
+
+
+def claim_to_have(length, checkpoint):
+    """Arrays of 2^60 bytes, and a header of this length, in a file whose digest is right. None: what it has."""
     header = json.dumps({"x": {"dtype": "F32", "shape": [1 << 58], "data_offsets": [0, 1 << 60]}}).encode()
-    length = (1 << 60) if generator.random() < 0.5 else len(header)
-    tensors = path.parent / "model.safetensors"
-    tensors.write_bytes(length.to_bytes(8, "little") + header + bytes(100))
+    state, tensors = json.loads((checkpoint / "state.json").read_text()), checkpoint / "model.safetensors"
+    tensors.write_bytes((length or len(header)).to_bytes(8, "little") + header + bytes(100))
     state["files"][tensors.name] = {
         "bytes": tensors.stat().st_size,
         "sha256": hashlib.sha256(tensors.read_bytes()).hexdigest(),
     }
-    restate(path, state)
+    restate(checkpoint, state)
 
 
 def nonsense(path, generator):
@@ -156,12 +161,12 @@ def nonsense(path, generator):
     state = json.loads((path.parent / "state.json").read_text())
     place = ("step", "epoch", "batches", "files", "metrics_bytes", "version", "format")[generator.integers(7)]
     state[place] = (None, -1, "x", [], {}, 1.5, {"model.safetensors": 3})[generator.integers(7)]
-    restate(path, state)
+    restate(path.parent, state)
 
 
-def restate(path, state):
+def restate(checkpoint, state):
     state.pop("sha256")
-    (path.parent / "state.json").write_text(json.dumps({**state, "sha256": checkpoints.digest_of(state)}))
+    (checkpoint / "state.json").write_text(json.dumps({**state, "sha256": checkpoints.digest_of(state)}))
 
 
 DAMAGES = (flip, flip, truncate, enlarge, append, scramble, remove, make_folder, nest, claim, nonsense)

@@ -17,9 +17,10 @@ from typing import NamedTuple
 from unittest.mock import patch
 
 import pargrad
-from pargrad.parallel import crew, ray_pool
+from pargrad.parallel import crew, crew_pool, exchange, ray_pool
 from pargrad.parallel.channel import Channel
-from pargrad.parallel.crew import Peer
+from pargrad.parallel.crew import Process
+from pargrad.parallel.crew_pool import CrewPool
 from pargrad.parallel.pool import GRADIENT, IDLE, REDUCE, UPDATE
 from pargrad.parallel.ray_pool import RayPool
 from pargrad.parallel.worker import Worker
@@ -28,8 +29,11 @@ START = -1  # the phase of a worker that has no place yet
 PHASES = {IDLE: "idle", GRADIENT: "gradient", REDUCE: "reduce", UPDATE: "update", START: "start"}
 
 HOME = Path(pargrad.__file__).parent
-TRACED = {str(HOME / "parallel" / f"{name}.py") for name in ("pool", "step", "statistics", "worker", "meeting")}
+MODULES = "pool", "step", "statistics", "exchange", "worker", "meeting"
+TRACED = {str(HOME / "parallel" / f"{name}.py") for name in MODULES}
 TRACED |= {str(path) for path in (HOME / "optim").glob("*.py")}
+# Where one thread of a worker wakes another, both may be on a line for a moment.
+WAKING = {each.__code__ for each in vars(exchange.ShardRun).values() if hasattr(each, "__code__")}
 
 
 class Fault(NamedTuple):
@@ -51,7 +55,8 @@ class Plan(NamedTuple):
     """What happens beside the steps. seed: of the order of turns; turn: the most lines of one.
 
     seconds: what a clock's look at the time takes, which says how many steps the driver sends ahead.
-    delays: how often the driver looks for worker i until it has come.
+    delays: how often the driver looks for worker i until it has come. helps: whether it takes steps until there are
+    enough.
     """
 
     seed: int = 0
@@ -59,6 +64,7 @@ class Plan(NamedTuple):
     seconds: float = 1.0
     faults: tuple[Fault, ...] = ()
     delays: tuple[int, ...] = ()
+    helps: bool = False
 
 
 class Killed(BaseException):
@@ -122,7 +128,7 @@ class WorkerThread(threading.Thread):
         self.left = 0  # lines of this turn
         self.lines = 0  # in the phase that the fault is for
         self.awaits = None  # says whether there is what it waits for
-        self.stopped = self.killed = self.over = self.whole = False
+        self.stopped = self.killed = self.over = self.whole = self.ended = False
         self.error = None
         self.hit = None  # the phase in which the fault was
         self.worker = SimulatedWorker(self, number, channel)
@@ -163,6 +169,7 @@ class WorkerThread(threading.Thread):
     def end(self):
         """What an operating system does for a process that is gone."""
         sys.settrace(None)
+        self.ended = True  # its shards' threads leave as they would after an error: nobody can see that
         self.worker.meeting.close()
         self.worker.peer.close()
 
@@ -175,10 +182,10 @@ class WorkerThread(threading.Thread):
     # ----- lines -----
 
     def enter(self, frame, event, argument):
-        return self.line if frame.f_code.co_filename in TRACED else None
+        return self.line if frame.f_code.co_filename in TRACED and frame.f_code not in WAKING else None
 
     def line(self, frame, event, argument):
-        if event == "line" and not self.whole:
+        if event == "line" and not self.whole and not self.ended:
             if self.fault is not None and self.is_in_phase():
                 self.lines += 1
                 if self.lines > self.fault.lines:
@@ -205,6 +212,19 @@ class WorkerThread(threading.Thread):
             self.give_back()  # until it is killed
         self.end()
         raise Killed
+
+
+class ShardThread(threading.Thread):
+    """A shard's thread; of a simulated worker, whose turn, lines and end are then its own."""
+
+    def __init__(self, **named):
+        super().__init__(**named)
+        self.worker = threading.current_thread()
+
+    def run(self):
+        if isinstance(self.worker, WorkerThread):  # not where the driver computes shards
+            sys.settrace(self.worker.enter)
+        super().run()
 
 
 class SimulatedChannel(Channel):
@@ -257,7 +277,7 @@ class SimulatedWorker(Worker):
             self.meeting.poll = {fd: SimulatedPoll(self.thread, poll) for fd, poll in self.meeting.poll.items()}
 
 
-class SimulatedPeer(Peer):
+class SimulatedPeer(Process):
     """A worker as the driver sees it; its process id is that of no process."""
 
     def __init__(self, number, channel, thread):
@@ -296,8 +316,10 @@ class SimulatedPool(RayPool):
         self.patches = contextlib.ExitStack()
         for module, name, value in (
             (crew, "wait", self.turns.wait),
-            (ray_pool, "wait", self.turns.wait),
-            (ray_pool, "time", Clock(self.plan.seconds)),
+            (exchange, "ShardThread", ShardThread),
+            (crew_pool, "wait", self.turns.wait),
+            (crew_pool, "time", Clock(self.plan.seconds)),
+            (ray_pool.ray, "is_initialized", lambda: True),
         ):
             self.patches.enter_context(patch.object(module, name, value))
         return self
@@ -308,8 +330,12 @@ class SimulatedPool(RayPool):
 
     # ----- what Ray would do -----
 
-    def start_ray(self):
+    def check_free_cores(self):
         pass
+
+    def until_enough(self, *arguments):
+        """Too few workers are waited for, or this process takes steps itself."""
+        return (RayPool if self.plan.helps else CrewPool).until_enough(self, *arguments)
 
     def launch(self, count):
         for number in range(self.numbers, self.numbers + count):
@@ -323,7 +349,7 @@ class SimulatedPool(RayPool):
             if self.coming[number] < 0:
                 del self.coming[number], self.launched[number]
                 self.connect(number)
-        if patience:
+        for _ in range(1 if patience else self.plan.helps * 20):
             self.turns.give()
 
     def connect(self, number):
@@ -333,7 +359,7 @@ class SimulatedPool(RayPool):
         peer = SimulatedPeer(number, Channel(here), thread)
         peer.tell(("open", self.payload, self.size), [self.descriptor])
         for name, known in self.known.items():
-            peer.tell(("take", name, known.recipe, known.descriptor is not None), known.descriptors())
+            self.give(peer, name, known)
         self.joining.append(peer)
 
     def put_down(self, peers):

@@ -1,5 +1,8 @@
 """What a checkpoint holds, that it is whole or not there, and that what was damaged is never taken for good."""
 
+import errno
+import hashlib
+import json
 import os
 import resource
 import shutil
@@ -54,6 +57,13 @@ def test_what_is_written_is_read_again(tmp_path):
     assert (path.parent / "LATEST").read_text() == "step-00000001\n"
     assert sorted(entry.name for entry in path.parent.iterdir()) == ["LATEST", "step-00000001"]
     assert safetensors.numpy.load_file(path / "model.safetensors").keys() == arrays().keys()
+
+
+def test_a_digest_is_that_of_the_whole_json():
+    state = {"b": [{"y": 1.5, "x": None}, [], "ü"], "a": [], "c": {"d": [1, 2]}, 'of "strange"': True, "e": 1e-300}
+    for each in (state, {}):
+        whole = json.dumps(each, sort_keys=True, separators=(",", ":"))
+        assert checkpoints.digest_of(each) == hashlib.sha256(whole.encode()).hexdigest()
 
 
 def test_the_model_in_a_checkpoint_is_a_state_dict(tmp_path):
@@ -126,6 +136,7 @@ def test_a_damage_that_is_not_seen_would_fail_the_proof(monkeypatch):
     (lambda path: (path / "state.json").unlink(), "state.json is missing"),
     (lambda path: os.truncate(path / "model.safetensors", 100), "model.safetensors has 100 bytes, expected"),
     (lambda path: os.truncate(path / "state.json", 1 << 40), "state.json has 1,099,511,627,776 bytes"),
+    (lambda path: proofs_resume.claim_to_have(1 << 60, path), "model.safetensors is no safetensors file"),
     (lambda path: (path / "state.json").write_text("{"), "state.json is damaged"),
     (lambda path: (path / "state.json").write_text("[]"), "not of a pargrad checkpoint"),
 ])  # fmt: skip
@@ -136,13 +147,14 @@ def test_what_is_wrong_is_said(tmp_path, change, told):
         checkpoints.read_checkpoint(path, LARGEST)
 
 
-def test_another_format_version_is_passed_over(tmp_path):
+@pytest.mark.parametrize("version", [0, 9])
+def test_another_format_version_is_passed_over(tmp_path, version):
     write(tmp_path, 1)
     path = write(tmp_path, 2) / "state.json"
-    path.write_text(path.read_text().replace('"version": 1', '"version": 9'))
+    path.write_text(path.read_text().replace('"version": 1', f'"version": {version}'))
     said = []
     assert checkpoints.newest(tmp_path, LARGEST, said.append).state["step"] == 1
-    assert said == [f"{path.parent}: passed over: it has format version 9, and this pargrad reads version 1"]
+    assert said == [f"{path.parent}: passed over: it has format version {version}, and this pargrad reads version 1"]
     shutil.rmtree(tmp_path / "step-00000001")
     with pytest.raises(CheckpointError, match="none of the 1 checkpoints"):
         checkpoints.newest(tmp_path, LARGEST, said.append)
@@ -224,6 +236,25 @@ def test_a_folder_that_cannot_be_written_is_a_warning(tmp_path):
     assert bits(trainer) == undisturbed(8)
 
 
+def test_a_disk_that_becomes_read_only_is_a_warning(tmp_path, monkeypatch):
+    """As the system does it to a disk that fails."""
+
+    def refused(*arguments, **options):
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    with make_trainer("mlp-adamw", 0, run_dir=tmp_path) as trainer:
+        trainer.fit(examples(), max_steps=2)
+        with monkeypatch.context() as patch:
+            for name in ("mkdir", "rename", "replace", "pwrite", "ftruncate"):
+                patch.setattr(os, name, refused)
+            with pytest.warns(UserWarning, match="could not be written: .*Read-only file system"):
+                trainer.fit(examples(), max_steps=6)
+        assert checkpoints.checkpoints_in(tmp_path / "checkpoints")[0][0] == 2
+    assert checkpoints.checkpoints_in(tmp_path / "checkpoints")[0][0] == 8
+    assert [line["step"] for line in proofs_resume.lines_of(tmp_path)] == list(range(1, 9))
+    assert bits(trainer) == undisturbed(8)
+
+
 def test_a_directory_that_cannot_be_made_is_refused():
     with pytest.raises(OSError, match="/proc/pargrad"):
         make_trainer("mlp-adamw", 0, run_dir="/proc/pargrad")
@@ -258,3 +289,19 @@ def test_steps_go_on_while_a_checkpoint_is_written(tmp_path, monkeypatch):
         other.fit(examples(), max_steps=2)
     weights = dict(other.model.named_parameters())
     assert all((state.model[name] == p.array).all() for name, p in weights.items())  # those of step 2, not later ones
+
+
+def test_one_thread_writes_and_ends_with_the_run(tmp_path, monkeypatch):
+    """With a thread for each, the memory of a long run would grow: malloc has an arena for each, and keeps them."""
+    writers, real = [], checkpoints.write_checkpoint
+
+    def noted(*arguments):
+        writers.append(threading.current_thread())
+        real(*arguments)
+
+    monkeypatch.setattr(checkpoints, "write_checkpoint", noted)
+    with make_trainer("mlp-adamw", 0, run_dir=tmp_path, checkpoint_steps=2) as trainer:
+        trainer.fit(examples(), max_steps=6)
+        trainer.fit(examples(), max_steps=6)
+    assert len(writers) > 2 and len(set(writers)) == 1
+    assert not writers[0].is_alive()

@@ -16,7 +16,7 @@ from pargrad.data import ArrayData
 from pargrad.parallel import CannotSendError, ResourcesError, Trainer, WorkerLostError, crew, ray_pool
 from pargrad.parallel.meeting import CalledOff, Meeting, make_pipes
 from tests.processes import descendants, gone, workers_of
-from tests.training import WAYS, bits, examples, make_trainer
+from tests.training import WAYS, bits, examples, make_trainer, with_workers
 
 pytestmark = pytest.mark.usefixtures("leaves_nothing")
 DRIVER = os.getpid()
@@ -212,8 +212,8 @@ def test_more_workers_than_free_cores():
 
 
 def test_auto_takes_the_free_cores_of_the_ray_that_is_there():
-    assert make_trainer("mlp-adamw", "auto").num_workers == 4
-    assert make_trainer("mlp-adamw", "auto", shards=2).num_workers == 2
+    assert make_trainer("mlp-adamw", "auto", at_once=True).num_workers == 4
+    assert make_trainer("mlp-adamw", "auto", at_once=True, shards=2).num_workers == 2
 
 
 class Locked(nn.Linear):
@@ -255,7 +255,7 @@ def test_large_parameters_do_not_travel_in_the_payload():
     with Trainer(
         model, F.cross_entropy, optim.SGD(model.parameters()), batch_size=8, num_workers=1, progress="off"
     ) as trainer:
-        trainer.fit((examples(16)[0], y), max_steps=2)
+        with_workers(trainer).fit((examples(16)[0], y), max_steps=2)
     assert trainer.steps == 2
 
 
@@ -275,6 +275,16 @@ def test_score_of_a_module_is_parallel_and_the_same():
     pg.manual_seed(0)
     model = nn.Linear(12, 5)
     assert model.score((x, y), num_workers=3, progress="off") == model.score((x, y), num_workers=0, progress="off")
+
+
+def test_a_ray_that_does_not_start_is_one_clear_error(monkeypatch):
+    def init(**options):
+        raise Exception("The current node timed out during startup.")  # as Ray does
+
+    monkeypatch.setattr(ray_pool.ray, "init", init)
+    told = "Ray could not start on this machine: The current node timed out during startup. Try again .* num_workers=0"
+    with pytest.raises(ResourcesError, match=told):
+        ray_pool.join_ray("local", 1)
 
 
 def test_another_rays_processes_are_left_alone():

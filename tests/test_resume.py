@@ -9,8 +9,8 @@ import pytest
 from pargrad import optim
 from pargrad.optim import lr_scheduler
 from pargrad.parallel import WorkerLostError, checkpoints
+from pargrad.parallel.chaos import Killer
 from tests import proofs_resume
-from tests.chaos import Killer
 from tests.processes import wait_until
 from tests.proofs_resume import lines_of
 from tests.training import OPTIMIZERS, WAYS, bits, examples, make_trainer

@@ -2,17 +2,18 @@
 
 import json
 import os
-import signal
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
 
 from pargrad import nn, optim
 from pargrad.nn import functional as F
-from pargrad.parallel import CheckpointError, ResourcesError, Trainer, checkpoints
-from pargrad.parallel.run_directory import Metrics, lock
+from pargrad.parallel import Callback, CheckpointError, ResourcesError, Trainer, checkpoints
+from pargrad.parallel.run_directory import Metrics
+from pargrad.parallel.stopwatch import PARTS
 from tests.proofs_resume import lines_of
 from tests.training import bits, examples, make_trainer, mlp
 
@@ -30,26 +31,52 @@ def train(directory, steps, way="mlp-adamw", **options):
 # ----- one run at a time -----
 
 
-def test_a_directory_in_use_is_refused(tmp_path):
-    with make_trainer("mlp-adamw", 0, run_dir=tmp_path) as trainer:
-        with pytest.raises(ResourcesError, match=f"in use by process {os.getpid()} on "):
+HOLDER = """
+import sys
+from tests.training import make_trainer
+with make_trainer("mlp-adamw", 0, run_dir=sys.argv[1]):
+    print("open", flush=True)
+    input()
+"""
+
+
+def test_a_directory_of_another_process_is_refused_until_that_is_killed(tmp_path):
+    command = [sys.executable, "-c", HOLDER, str(tmp_path)]
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    try:
+        assert process.stdout.readline() == b"open\n"
+        with pytest.raises(ResourcesError, match=f"in use by process {process.pid} on .*: wait until it ends"):
             make_trainer("mlp-adamw", 0, run_dir=tmp_path)
-        trainer.fit(examples(), max_steps=2)
+        assert ResourcesError.exit_code == 3
+    finally:
+        process.kill()
+        process.communicate()
     train(tmp_path, 3)
+    assert steps_in(tmp_path) == [3]
+
+
+def test_a_trainer_of_this_process_makes_way_for_the_next_in_its_directory(tmp_path):
+    first = make_trainer("mlp-adamw", 0, run_dir=tmp_path)
+    first.fit(examples(), max_steps=2)
+    with pytest.warns(UserWarning, match=f"not closed, has the run directory {tmp_path}: it is closed now"):
+        second = make_trainer("mlp-adamw", 0, run_dir=tmp_path)
+    assert first.closed and second.steps == 2
+    second.fit(examples(), max_steps=3)
+    second.close()
     assert steps_in(tmp_path) == [3, 2]
 
 
-def test_who_was_killed_holds_no_lock(tmp_path):
-    code = "import sys; from pathlib import Path; from pargrad.parallel.run_directory import lock\n"
-    code += "held = lock(Path(sys.argv[1])); print(flush=True); input()"
-    command = [sys.executable, "-c", code, str(tmp_path / "lock")]
-    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-    process.stdout.readline()
-    with pytest.raises(ResourcesError, match=f"process {process.pid} "):
-        lock(tmp_path / "lock")
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
-    lock(tmp_path / "lock").close()
+class MakeAnother(Callback):
+    """In the middle of a fit, makes a second trainer in the run directory of the first."""
+
+    def on_step_end(self, trainer, result):
+        make_trainer("mlp-adamw", 0, run_dir=trainer.record.directory.path)
+
+
+def test_a_directory_of_a_fit_under_way_is_refused(tmp_path):
+    trainer = make_trainer("mlp-adamw", 0, run_dir=tmp_path, callbacks=(MakeAnother(),))
+    with trainer, pytest.raises(RuntimeError, match="has the run directory .*, and is in the middle of a fit"):
+        trainer.fit(examples(), max_steps=2)
 
 
 def test_a_trainer_that_was_refused_leaves_the_directory_free(tmp_path):
@@ -97,9 +124,38 @@ def test_metrics_have_a_line_a_step_and_a_line_an_evaluation(tmp_path):
     assert [line["validation_loss"] for line in evaluations] == [entry["validation_loss"] for entry in history]
     for line in lines:
         if "loss" in line:
-            assert set(line) == {"step", "epoch", "loss", "lr", "gradient_norm", "samples_per_second"}
+            times = [f"{part}_ms" for part in PARTS]
+            assert list(line) == ["step", "epoch", "loss", "lr", "gradient_norm", "samples_per_second", *times]
             assert line["lr"] == 3e-3
             assert line["samples_per_second"] > 0
+            assert all(line[part] > 0 for part in times)
+
+
+@pytest.mark.parametrize("way", ["blocks", "groups-penalty", "branching", "whole-parameters"])
+def test_the_gradient_norm_is_the_same_whether_it_is_clipped_or_not(tmp_path, way):
+    for name, clip_norm in (("clipped", 1e9), ("as it is", None)):
+        train(tmp_path / name, 3, way, clip_norm=clip_norm)
+    norms = [[line["gradient_norm"] for line in lines_of(tmp_path / name)] for name in ("clipped", "as it is")]
+    assert norms[0] == norms[1]
+    assert len(set(norms[0])) == 3
+
+
+def test_the_milliseconds_of_a_step_add_up_to_its_time(tmp_path):
+    with make_trainer("blocks", 0, run_dir=tmp_path) as trainer:
+        trainer.fit(examples(), max_steps=3)  # what is done once is done
+        before = time.perf_counter()
+        trainer.fit(examples(), max_steps=8)
+        most = time.perf_counter() - before
+    lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()][3:]
+    spent = sum(line[f"{part}_ms"] for line in lines for part in PARTS) / 1e3
+    assert 0.2 * most < spent <= most
+
+
+def test_a_number_that_is_not_finite_is_null(tmp_path):
+    metrics = Metrics(tmp_path / "metrics.jsonl", 0, (0, 1))
+    metrics.add((1, 0), {"step": 1, "loss": np.inf, "gradient_norm": float("nan"), "lr": 0.5}, 5)
+    metrics.close()
+    assert lines_of(tmp_path) == [{"step": 1, "loss": None, "gradient_norm": None, "lr": 0.5}]
 
 
 def test_lines_that_are_added_again_are_there_once(tmp_path, monkeypatch):

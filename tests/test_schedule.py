@@ -8,7 +8,7 @@ import pargrad.nn.functional as F
 from pargrad import nn, optim
 from pargrad.optim import lr_scheduler
 from pargrad.parallel import Trainer
-from tests.training import CLASSES, examples
+from tests.training import CLASSES, examples, with_workers
 
 MAKE = {
     "step": (lambda o: lr_scheduler.OneCycleLR(o, 0.1, total_steps=60), "step"),
@@ -30,7 +30,7 @@ def trained(name, workers=0, epochs=3, **options):
     model, optimizer, scheduler, per = parts(name)
     with Trainer(model, F.cross_entropy, optimizer, batch_size=64, num_workers=workers, scheduler=scheduler,
                  schedule_per=per, progress="off", shards=4, **options) as trainer:  # fmt: skip
-        trainer.fit(examples(500), epochs=epochs)
+        with_workers(trainer).fit(examples(500), epochs=epochs)
     return model, optimizer, scheduler
 
 

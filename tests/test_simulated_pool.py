@@ -11,11 +11,12 @@ import numpy as np
 import pytest
 
 from pargrad.data import ArrayData
+from pargrad.parallel.crew_pool import CrewPool
 from pargrad.parallel.meeting import CalledOff, Meeting
 from pargrad.parallel.pool import GRADIENT, REDUCE, UPDATE, Member, SerialPool
 from pargrad.parallel.ray_pool import RayPool
 from pargrad.parallel.step import Replica
-from pargrad.parallel.trainer import Workers
+from pargrad.parallel.workers import Workers
 from tests.processes import descriptors
 from tests.proofs_elastic import Case, check, opened, steps_of
 from tests.simulated_pool import PHASES, START, Fault, Plan, SimulatedPool
@@ -116,7 +117,7 @@ def test_a_node_is_not_complete_when_a_shard_of_it_was_begun_again():
 
 # ----- rules that are broken -----
 
-OWNERS = {cls.__name__: cls for cls in (Replica, Member, Meeting, RayPool)}
+OWNERS = {cls.__name__: cls for cls in (Replica, Member, Meeting, CrewPool, RayPool)}
 FORGOTTEN = "done[(begins < start + size) & (begins + done[:, 1] > start)] = 0"
 BROKEN = {
     "a node's mark does not say its size": (Replica.gradient_once, "step.number, size)", "step.number, 1)"),
@@ -135,8 +136,8 @@ BROKEN = {
     "the end of another is not seen": (Meeting.__call__, "if heard != HERE:", "if heard == OFF:"),
     "what one has finished is complete": (RayPool.reached, ".min()", ".max()"),
     "results of steps before a loss are not given": (
-        RayPool.run, "self.completed_of(taken, self.completed - before)", "[]"),
-    "members keep their places": (RayPool.drain, "self.formed = False", "pass"),
+        CrewPool.run, "self.completed_of(taken, self.completed - before)", "[]"),
+    "members keep their places": (CrewPool.drain, "self.formed = False", "pass"),
 }  # fmt: skip
 
 

@@ -67,7 +67,7 @@ def reference(way, steps):
     return bits(trainer)
 
 
-@pytest.mark.parametrize("way", [way for way in WAYS if way not in ("blocks", "statistics")])
+@pytest.mark.parametrize("way", [way for way in WAYS if way not in ("blocks", "statistics", "whole-batch")])
 def test_the_arena_has_the_bits_of_the_reference(way):
     steps = 3 if WAYS[way][3]["batch_size"] > 100 else 12
     with make_trainer(way, 0) as trainer:
@@ -404,8 +404,8 @@ def make(**options):
     ({"schedule_per": "batch"}, ValueError, "schedule_per"),
     ({"override": True}, ValueError, "need a run_dir"),
     ({"resume": "never"}, ValueError, "resume"),
-    ({"callbacks": [print]}, ValueError, "callbacks"),
-    ({"metrics": ("f1",)}, ValueError, "metrics"),
+    ({"callbacks": [print]}, TypeError, "callbacks"),
+    ({"metrics": ("f9",)}, ValueError, "metric"),
     ({"max_failures": -1}, ValueError, "max_failures"),
     ({"shards": 6}, ValueError, "power of two"),
     ({"batch_size": 0}, ValueError, "batch_size"),
@@ -424,7 +424,7 @@ def test_wrong_arguments_are_refused_by_name(options, error, told):
 
 
 def test_more_workers_than_cores_fail_before_ray_is_started(monkeypatch):
-    monkeypatch.setattr("pargrad.parallel.trainer.ray_is_initialized", lambda: False)
+    monkeypatch.setattr("pargrad.parallel.workers.ray_is_initialized", lambda: False)
     with pytest.raises(ResourcesError, match=r"asked for 4096 workers .* has \d+ available"):
         make(num_workers=4096, shards=4096)
 
@@ -482,7 +482,7 @@ def test_a_loss_that_is_not_finite_names_the_shard_and_changes_nothing():
         place = int(np.flatnonzero(epoch_order(32, 0, 0) == 30)[0]) // 8
         x[30, 3] = np.nan
         before = [p.numpy().copy() for p in trainer.model.state_dict().values()]
-        with pytest.raises(NonFiniteError, match=f"the loss of shard {place} of 4 is nan"):
+        with pytest.raises(NonFiniteError, match=f"the loss of shard {place} of 4 is not finite"):
             trainer.fit((x, y), epochs=1)
     assert all((a == b.numpy()).all() for a, b in zip(before, trainer.model.state_dict().values()))
 
@@ -575,7 +575,7 @@ def test_dropout_is_off_while_scoring_and_on_while_training():
 
 def test_wrong_metrics_are_refused():
     with make() as trainer:
-        with pytest.raises(ValueError, match="'accuracy', 'loss'"):
+        with pytest.raises(ValueError, match="did you mean 'accuracy'. Expected one of loss, accuracy"):
             trainer.score(examples(20), "acuracy")
         assert trainer.score(examples(20), "loss") > 0
     regression = nn.Linear(12, 1)

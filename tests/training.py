@@ -41,6 +41,33 @@ class Branching(nn.Module):
         return self.last(F.tanh(self.again(h))) + 0 * self.score(h)
 
 
+class Poisoned(nn.Module):
+    """Some examples, see `poison`, make the loss infinite, or the gradient of `rare` alone."""
+
+    def __init__(self):
+        self.rare = nn.Parameter(np.full(1, 0.1, np.float32))
+        self.last = nn.Linear(12, CLASSES)
+
+    def forward(self, x):
+        marks = x.array[:, :1]
+        clean = pg.where(pg.tensor(np.abs(marks) < 100), x, 0.0)
+        infinite = pg.tensor(np.where(marks == POISONS["loss"], np.float32(np.inf), np.float32(0)))
+        # A root has no derivative at 0.
+        at_zero = ((self.rare - self.rare.detach()) ** 2).sqrt() * pg.tensor(
+            np.where(marks == POISONS["gradient"], np.float32(1), np.float32(0))
+        )
+        touched = at_zero if (marks == POISONS["gradient"]).any() else 0.0
+        return self.last(clean) + self.rare + infinite + touched
+
+
+POISONS = {"loss": 1000.0, "gradient": 2000.0}
+
+
+def poison(x, row, kind):
+    """Marks an example, of which Poisoned makes something that is not finite."""
+    x[row, 0] = POISONS[kind]
+
+
 def mlp():
     return nn.Sequential(nn.Linear(12, 40), nn.ReLU(), nn.Linear(40, CLASSES))
 
@@ -55,6 +82,20 @@ def normalized():
         nn.InstanceNorm1d(2, affine=True, track_running_stats=True),
         nn.Flatten(),
         nn.BatchNorm1d(8, momentum=None),
+        nn.Linear(8, CLASSES),
+    )
+
+
+def whole_batch():
+    """Layers whose statistics are the whole batch's, and which the shards exchange."""
+    return nn.Sequential(
+        nn.SyncBatchNorm(12),
+        nn.Linear(12, 8),
+        nn.SyncBatchNorm(8, affine=False, momentum=None),
+        nn.Dropout(0.2),
+        nn.Unflatten(1, (2, 4)),
+        nn.SyncBatchNorm(2, track_running_stats=False),
+        nn.Flatten(),
         nn.Linear(8, CLASSES),
     )
 
@@ -99,6 +140,7 @@ WAYS = {
     "weights-and-ignored": (mlp, adamw, weighted, {"batch_size": 257, "clip_norm": 0.5}),
     "branching": (Branching, adamw, own_loss, {"batch_size": 61}),
     "statistics": (normalized, adamw, F.cross_entropy, {"batch_size": 61}),
+    "whole-batch": (whole_batch, adamw, F.cross_entropy, {"batch_size": 61}),
     "groups-penalty": (mlp, two_groups, nn.CrossEntropyLoss(reduction="sum"),
                        {"batch_size": 64, "penalty": lambda model: 0.01 * (model[0].weight ** 2).sum()}),
     "whole-parameters": (Branching, adafactor, F.cross_entropy, {"batch_size": 61}),
@@ -135,13 +177,25 @@ OPTIMIZERS = {
 }
 
 
-def make_trainer(way, num_workers, **more):
-    """A fresh model under a fresh trainer."""
+def make_trainer(way, num_workers, at_once=False, **more):
+    """A fresh model under a fresh trainer, whose workers are there, unless it is to begin at once."""
     model_of, optimizer_of, loss, options = (WAYS | OPTIMIZERS)[way]
     pg.manual_seed(1)
     model = model_of()
     options = {"seed": 3, "progress": "off", "num_workers": num_workers, **options, **more}
-    return Trainer(model, loss, optimizer_of(model), **options)
+    trainer = Trainer(model, loss, optimizer_of(model), **options)
+    return trainer if at_once else with_workers(trainer)
+
+
+def with_workers(trainer):
+    """A trainer whose workers are there: else this process would take the first steps, and often all of them."""
+    try:
+        if trainer.num_workers:
+            trainer.wait_for_workers()
+    except BaseException:
+        trainer.close()
+        raise
+    return trainer
 
 
 def bits(trainer):

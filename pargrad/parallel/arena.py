@@ -6,7 +6,8 @@ starts at shard i is in slot i, so a node that is computed again overwrites itse
 
 Words that say how far everyone is: `progress`, a member's number of steps whose update it has finished (what all of
 them have finished is whole, whoever died since); `phases` and `meetings`, what it is doing and how often it has come
-to meet the others; `done`, which step a node's gradient is complete of; `results`, what the last steps came to.
+to meet the others; `done`, which step a node's gradient is complete of; `results`, what the last steps came to;
+`wrong` and `culprits`, what a member found not to be finite, and in which slot; `seconds`, how long it took for what.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ import tempfile
 from typing import Any, NamedTuple
 
 import numpy as np
+
+from pargrad.parallel.stopwatch import PARTS
 
 RESULTS = 256  # steps whose results are kept: more than are ever under way
 BLOCK = 32_768  # elements: the arrays of one update then fit a core's second-level cache
@@ -38,6 +41,7 @@ class Spec(NamedTuple):
 class Block(NamedTuple):
     """A piece of a parameter: elements [start, stop) of its dtype's flat array; first: it begins the parameter."""
 
+    number: int
     parameter: int
     dtype: str
     group: int
@@ -59,18 +63,23 @@ class Run(NamedTuple):
 class Layout:
     """Where everything lies, from names, shapes, dtypes, `shards` and `unit` alone."""
 
-    def __init__(self, parameters: list[Spec], buffers: list[Spec], shards: int, unit: str, slots: int):
+    def __init__(
+        self, parameters: list[Spec], buffers: list[Spec], shards: int, unit: str, slots: int, exchange: int = 0
+    ):
         self.parameters = parameters
         self.buffers = buffers
         self.shards = shards
         self.unit = unit
         self.slots = slots
+        self.exchange = exchange  # the most numbers that a shard hands over in the middle of a step
         self.sizes: dict[str, int] = {}
         self.offsets = [self._place(spec) for spec in parameters]
         self.states = {
             dtype: max((spec.states for spec in parameters if spec.dtype == dtype), default=0) for dtype in self.sizes
         }
-        self.blocks = [block for i, spec in enumerate(parameters) for block in self._cut(i, spec)]
+        self.blocks: list[Block] = []
+        for i, spec in enumerate(parameters):
+            self.blocks += self._cut(i, spec)
 
     def _place(self, spec: Spec) -> int:
         """Every parameter begins on a cache line of its dtype's flat array."""
@@ -85,8 +94,8 @@ class Layout:
         size, offset = math.prod(spec.shape), self.offsets[index]
         length = max(size, 1) if self.unit == "parameter" else BLOCK
         return [
-            Block(index, spec.dtype, spec.group, offset + at, offset + min(at + length, size), at == 0)
-            for at in range(0, max(size, 1), length)
+            Block(number, index, spec.dtype, spec.group, offset + at, offset + min(at + length, size), at == 0)
+            for number, at in enumerate(range(0, max(size, 1), length), len(self.blocks))
         ]
 
     def owned_blocks(self, worker: int, workers: int) -> list[Block]:
@@ -148,9 +157,13 @@ class Arena:
         self.sums = take(layout.slots, "float64")
         self.divisors = take(layout.slots, "float64")
         self.squares = take(len(layout.blocks), "float64")
-        self.progress, self.phases, self.meetings = (take(layout.shards, "int64") for _ in range(3))
+        self.progress, self.phases, self.meetings, self.wrong, self.culprits = (
+            take(layout.shards, "int64") for _ in range(5)
+        )
+        self.seconds = take(layout.shards * (len(PARTS) + 1), "float64").reshape(layout.shards, -1)  # and steps
         self.done = take(2 * layout.shards, "int64").reshape(layout.shards, 2)  # step and size of the node begun there
-        self.results = take(4 * RESULTS, "float64").reshape(RESULTS, 4)  # step, loss, divisor, norm
+        # step, loss, divisor, norm; of one without effect, what was not finite, and the slot where
+        self.results = take(6 * RESULTS, "float64").reshape(RESULTS, 6)
         self.reached = take(layout.slots * len(layout.parameters), "uint8").reshape(
             layout.slots, len(layout.parameters)
         )
@@ -163,6 +176,9 @@ class Arena:
             take(rows * columns, dtype).reshape(rows, columns) for dtype in ("float64", "float64", "int64")
         )
         self.moved = take(columns, "uint8")
+        # What each shard hands over in the middle of a step, and which layer it is for (see `exchange`), twice.
+        self.exchanges = take(2 * layout.shards * layout.exchange, "float64").reshape(2, layout.shards, layout.exchange)
+        self.exchanged = take(2 * layout.shards, "int64").reshape(2, layout.shards)
         self.slots = [{dtype: take(size, dtype) for dtype, size in layout.sizes.items()} for _ in range(layout.slots)]
         self.slot_views = [
             [

@@ -30,6 +30,7 @@ class Callback:
     """
 
     runs_ahead = False
+    spans: str | None = None  # a folder into which every process is to write what it spends its steps on, see `spans`
 
     def on_fit_start(self, trainer: Any) -> None:
         """The workers are there, and no step of this `fit` is done."""
@@ -75,6 +76,10 @@ class Callbacks:
 
     def __bool__(self) -> bool:
         return bool(self.all)
+
+    @property
+    def spans(self) -> str | None:
+        return next((each.spans for each in self.all if each.spans is not None), None)
 
     def tell(self, moment: str, trainer: Any, *what: Any) -> None:
         for callback in self.all:

@@ -18,6 +18,7 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 ABSTRACT = sys.platform == "linux"
+SEND_SECONDS = 30  # after which a worker that takes nothing more is as one that is gone
 
 
 class Channel:
@@ -88,6 +89,8 @@ class Listener:
         """The next worker of this user; TimeoutError when none came."""
         self.socket.settimeout(timeout)
         endpoint, _ = self.socket.accept()
+        # A worker may be stopped when much is sent to it. A driver may be, too, and is then waited for.
+        endpoint.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", SEND_SECONDS, 0))
         return Channel(endpoint)
 
     def close(self) -> None:

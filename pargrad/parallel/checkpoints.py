@@ -4,7 +4,8 @@
         model.safetensors       parameters and persistent buffers by their names in `state_dict`, tied ones once
         optimizer.safetensors   the optimizer's arrays as "exp_avg/0.weight", "steps" (one count a parameter), and
                                 buffers that are not persistent as "buffer/NAME"
-        state.json              all else, with the size and sha256 of the two files, and its own sha256
+        state.json              all else, with the size and sha256 of the two files, the hash of the model's state that
+                            `state_sha256` gives, and its own sha256
 
 A checkpoint is written aside and renamed when all of it is on the disk; LATEST, which names it, is written last.
 """
@@ -22,6 +23,7 @@ import shutil
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -151,9 +153,8 @@ def write_checkpoint(folder: Path, step: int, model: Arrays, optimizer: Arrays, 
             OPTIMIZER: write_tensors(aside / OPTIMIZER, optimizer, {}),
         }
         state = {"format": FORMAT, "version": VERSION, **state, "files": files}
-        lines = [
-            f"{json.dumps(key)}: {json.dumps(value)}" for key, value in {**state, "sha256": digest_of(state)}.items()
-        ]
+        described = {**state, "sha256": digest_of(state)}
+        lines = [f"{json.dumps(key)}: {as_json(value, json.dumps, ', ')}" for key, value in described.items()]
         write_synced(aside / STATE, ("{\n" + ",\n".join(lines) + "\n}\n").encode())
         sync_folder(aside)
         if (folder / name).exists():  # of a way that was left, by a resume from an earlier one
@@ -202,7 +203,14 @@ def pairs_of(array: np.ndarray) -> np.ndarray:
 
 def digest_of(state: dict[str, Any]) -> str:
     """The sha256 of state.json's contents, however they are laid out."""
-    return hashlib.sha256(json.dumps(state, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+    compact = json.JSONEncoder(sort_keys=True, separators=(",", ":")).encode
+    parts = [f"{compact(key)}:{as_json(state[key], compact, ',')}" for key in sorted(state)]
+    return hashlib.sha256(f"{{{','.join(parts)}}}".encode()).hexdigest()
+
+
+def as_json(value: Any, encode: Callable[[Any], str], comma: str) -> str:
+    """As `encode` has it; a list one by one, since a long history would take a multiple of its memory at once."""
+    return f"[{comma.join(map(encode, value))}]" if isinstance(value, list) else encode(value)
 
 
 def write_synced(path: Path, data: bytes) -> None:
@@ -253,15 +261,17 @@ def remove_aside(folder: Path) -> None:
 
 
 class Writer:
-    """Runs one thing at a time beside the run; what went wrong is kept until it is asked for."""
+    """Runs one thing at a time beside the run; what went wrong is kept until it is asked for.
+
+    All in one thread: malloc gives each new one memory of another arena, and keeps what it took there.
+    """
 
     def __init__(self) -> None:
-        self.thread: threading.Thread | None = None
+        self.busy = False
         self.error: Exception | None = None
-
-    @property
-    def busy(self) -> bool:
-        return self.thread is not None and self.thread.is_alive()
+        self.jobs: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
+        self.thread = threading.Thread(target=run_all, args=(self.jobs,), name="pargrad-checkpoint", daemon=True)
+        self.thread.start()
 
     def start(self, work: Callable[[], None]) -> None:
         def run() -> None:
@@ -269,20 +279,35 @@ class Writer:
                 work()
             except Exception as error:
                 self.error = error
+            finally:
+                self.busy = False
 
         assert not self.busy
-        self.thread = threading.Thread(target=run, name="pargrad-checkpoint", daemon=True)
-        self.thread.start()
+        self.busy = True
+        self.jobs.put(run)
 
     def wait(self) -> None:
-        if self.thread is not None:
-            with contextlib.suppress(RuntimeError):  # Ctrl-C came before it was started
-                self.thread.join()
-            self.thread = None
+        if self.thread.is_alive():  # in a forked process it is not there
+            over = threading.Event()
+            self.jobs.put(over.set)
+            over.wait()
+        self.busy = False  # also where Ctrl-C came before it was begun
 
     def take_error(self) -> Exception | None:
         error, self.error = self.error, None
         return error
+
+    def close(self) -> None:
+        """Ends the thread, after what it has to do. May be called again."""
+        self.jobs.put(None)
+        self.thread.join()
+
+
+def run_all(jobs: SimpleQueue[Callable[[], None] | None]) -> None:
+    """Runs one after the other, up to None; holds nothing of any when it is done."""
+    while (job := jobs.get()) is not None:
+        job()
+        del job
 
 
 # ----- reading -----

@@ -37,6 +37,17 @@ def controller() -> ThreadpoolController:
 
 
 @contextlib.contextmanager
+def computing() -> Iterator[None]:
+    """Inside, this process computes as a worker does: with one BLAS thread, and keeping the memory that it frees."""
+    with one_blas_thread():
+        keep_freed_memory()
+        try:
+            yield
+        finally:
+            set_allocator(*OF_GLIBC)
+
+
+@contextlib.contextmanager
 def one_blas_thread() -> Iterator[None]:
     """Inside, matrix products run on one thread: another number of threads gives other bits."""
     with controller().limit(limits=1):
@@ -47,10 +58,20 @@ def keep_freed_memory() -> None:
     """Has glibc keep what this process frees for the next step, instead of giving it back and faulting it in again.
 
     Arrays of up to 256 MiB then come from the heap, which is not trimmed. Elsewhere than on Linux nothing is done.
+    """
+    set_allocator(1 << 28, 1 << 28)
+
+
+OF_GLIBC = 1 << 26, 1 << 25  # where its own thresholds end up, which move with what is freed
+
+
+def set_allocator(trim: int, mmap: int) -> None:
+    """Free bytes at the heap's end that are given back, and from how many bytes on an array has pages of its own.
+
     https://man7.org/linux/man-pages/man3/mallopt.3.html
     """
-    trim_threshold, mmap_threshold, size = -1, -3, 1 << 28
+    trim_threshold, mmap_threshold = -1, -3
     with contextlib.suppress(OSError, AttributeError):
         library = ctypes.CDLL(None)
-        library.mallopt(trim_threshold, size)
-        library.mallopt(mmap_threshold, size)
+        library.mallopt(trim_threshold, trim)
+        library.mallopt(mmap_threshold, mmap)

@@ -1,4 +1,4 @@
-"""The workers of a pool as the driver sees them: who is a member, who is joining, what each has still to answer.
+"""The peers of a pool as the driver sees them: what each was asked, what it has still to answer, whether it is gone.
 
 A worker that is gone, or so late that it is given up, is killed before anything else is done, so that nobody writes
 into memory that is another's by then.
@@ -10,9 +10,10 @@ import contextlib
 import os
 import pickle
 import signal
+import socket
 import time
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from multiprocessing.connection import wait
 from typing import Any
 
@@ -24,17 +25,24 @@ FIRST_LATE_SECONDS = 600.0  # before any step has been completed
 
 
 class Peer:
-    """One worker process. number: the how manyth that was started; awaited: messages that it has not answered."""
+    """Whoever takes part in a pool's steps. number: the how manyth that was started; workers: how many it has.
 
-    def __init__(self, number: int, channel: Channel, pid: int, actor: Any):
+    title: what it is called in messages; awaited: messages that it has not answered; since: when it was heard of last,
+    or asked when it had answered everything.
+    """
+
+    def __init__(self, number: int, channel: Any, title: str, workers: int = 1):
         self.number = number
         self.channel = channel
-        self.pid = pid
-        self.actor = actor
+        self.title = title
+        self.workers = workers
         self.awaited = 0
+        self.since = time.monotonic()
 
     def tell(self, message: Any, descriptors: Iterable[int] = ()) -> None:
         """Sends a message, pickled or to be pickled, and descriptors after it. A peer that is gone raises EOFError."""
+        if not self.awaited:
+            self.since = time.monotonic()
         self.awaited += 1
         self.channel.send_packed(message if isinstance(message, bytes) else pickle.dumps(message, protocol=5))
         for descriptor in descriptors:
@@ -43,11 +51,21 @@ class Peer:
     def reply(self) -> Any:
         reply = self.channel.receive()
         self.awaited -= 1
+        self.since = time.monotonic()
         return reply
 
     def has_answered(self) -> bool:
         """Whether a reply, or the end of the process, is there to be read."""
         return self.channel.connection.poll(0)
+
+
+class Process(Peer):
+    """A worker, which is a process of this machine."""
+
+    def __init__(self, number: int, channel: Channel, pid: int, actor: Any):
+        super().__init__(number, channel, f"worker {number} (process {pid} on {socket.gethostname()})")
+        self.pid = pid
+        self.actor = actor
 
     def kill(self) -> None:
         with contextlib.suppress(ProcessLookupError):
@@ -74,8 +92,13 @@ def tell_all(peers: Sequence[Peer], message: Any) -> None:
         raise Lost(gone)
 
 
-def replies_of(peers: Sequence[Peer], patience: float | None = None) -> list[Any]:
-    """One reply of every peer. Lost where some are gone, or when nobody answered for `patience` seconds."""
+def replies_of(
+    peers: Sequence[Peer], patience: float | None = None, are_excused: Callable[[], bool] = lambda: False
+) -> list[Any]:
+    """One reply of every peer. Lost where some are gone, or when nobody answered for `patience` seconds.
+
+    are_excused() says then whether it is somebody else that they wait for.
+    """
     replies: dict[Peer, Any] = {}
     gone: list[Peer] = []
     deadline = None if patience is None else time.monotonic() + patience
@@ -83,7 +106,9 @@ def replies_of(peers: Sequence[Peer], patience: float | None = None) -> list[Any
     while waiting:
         left = None if deadline is None else max(0.0, deadline - time.monotonic())
         answered = wait(list(waiting), left)
-        if not answered:
+        if not answered and patience is not None and are_excused():
+            deadline = time.monotonic() + patience
+        elif not answered:
             raise Lost(list(waiting.values()), late=True)
         for connection in answered:
             peer = waiting.pop(connection)  # type: ignore[call-overload]

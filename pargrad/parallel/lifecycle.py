@@ -28,7 +28,10 @@ def others_of(trainer: Any) -> list[Any]:
 
 
 def make_way_for_directory(trainer: Any, run_dir: Any) -> None:
-    """Closes a trainer that has this run directory; it writes its last checkpoint."""
+    """Closes a trainer of this process that has this run directory; it writes its last checkpoint.
+
+    One in the middle of a fit is left alone, and the new one refused, as it is where another process has the directory.
+    """
     for other in [] if run_dir is None else others_of(trainer):
         if other.record is not None and other.record.directory.path.resolve() == Path(run_dir).resolve():
             end(other, f"has the run directory {run_dir}")

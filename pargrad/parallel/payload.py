@@ -9,6 +9,7 @@ import io
 import mmap
 import operator
 import os
+import socket
 import sys
 import sysconfig
 import zlib
@@ -19,6 +20,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from pargrad.data import ArrayData, Data
+from pargrad.data.dataset import ExampleData
 from pargrad.nn import Module, Parameter
 from pargrad.parallel.arena import Cutter, mapped, shared_memory
 from pargrad.parallel.errors import CannotSendError
@@ -185,7 +187,7 @@ def follow_recipe(loads: Any, recipe: DataRecipe, descriptor: int | None) -> Dat
 
     def array(one: ArrayRecipe) -> np.ndarray:
         if one.path is not None:
-            return np.memmap(one.path, one.dtype, "r", one.offset, one.shape)
+            return opened(one)
         count = int(np.prod(one.shape))
         if not count:
             return np.empty(one.shape, one.dtype)
@@ -195,19 +197,32 @@ def follow_recipe(loads: Any, recipe: DataRecipe, descriptor: int | None) -> Dat
     return ArrayData(*map(array, recipe.arrays))
 
 
+def opened(one: ArrayRecipe) -> np.ndarray:
+    """The array of a file, as this machine has it."""
+    assert one.path is not None
+    try:
+        return np.memmap(one.path, one.dtype, "r", one.offset, one.shape)
+    except (OSError, ValueError) as error:  # it is not there, or too short
+        told = f"on machine {socket.gethostname()}, {one.path}: {error}"
+        raise type(error)(
+            f"{told}. It should hold {one.shape} of {one.dtype} from byte {one.offset}, as it does where the run was "
+            "started: put the same file on every machine, or give the array itself"
+        ) from error
+
+
 # ----- known again -----
 
 
 class SharedData:
     """A data set that workers were given: itself, a mark to know a change by, and how it is given to another one."""
 
-    def __init__(self, data: Data, mark: Any, recipe: DataRecipe, descriptor: int | None):
+    def __init__(self, data: Any, mark: Any, recipe: Any, descriptor: int | None):
         self.data, self.mark, self.recipe, self.descriptor = data, mark, recipe, descriptor
 
     def is_of(self, data: Data, mark: Any) -> bool:
         """Whether it is this data set, unchanged."""
         if type(data) is not ArrayData or type(self.data) is not ArrayData:
-            return data is self.data and mark == self.mark
+            return wrapped_in(data) is wrapped_in(self.data) and mark == self.mark
         mine = self.data.arrays
         return len(data.arrays) == len(mine) and all(map(operator.is_, data.arrays, mine)) and mark == self.mark
 
@@ -217,6 +232,11 @@ class SharedData:
     def close(self) -> None:
         if self.descriptor is not None:
             os.close(self.descriptor)
+
+
+def wrapped_in(data: Data) -> Any:
+    """A user's own data set out of what each fit wraps it in anew; another one is itself."""
+    return data.dataset if type(data) is ExampleData else data
 
 
 def mark_of(cloudpickle: Any, data: Data) -> Any:

@@ -57,6 +57,8 @@ class Record:
         self.data: dict[str, Any] | None = None
         self.held: tuple[int, Any] | None = None
         self.rates: dict[int, list[Any]] = {}  # of the steps under way
+        self.pool: Any = None  # of the steps that are counted
+        self.losses = 0  # of its workers, that have a line
         layout = make_layout(trainer.model, trainer.optimizer, trainer.shards, trainer.penalty)
         self.directory = RunDirectory(run_dir, resume, Arena(layout, None).size, steps, minutes, keep)
         try:
@@ -91,6 +93,7 @@ class Record:
             **{f"group {i}" if len(groups) > 1 else "optimizer": each for i, each in enumerate(options)},
             "scheduler": {} if scheduler is None else {"kind": type(scheduler).__name__, **scheduler.state_dict()},
             "clip_norm": {"": trainer.clip_norm},
+            "non_finite": {"": trainer.non_finite},
             "penalty": {"": trainer.penalty is not None},
         }
 
@@ -109,7 +112,7 @@ class Record:
             "data": self.data,
             "given": encoded(self.given),
             "now": encoded(now),
-            "history": [dict(entry) for entry in trainer.history],  # which goes on while this is written
+            "history": list(trainer.history),  # which goes on while this is written
             "under_way": list(tally) if under_way else None,
             "versions": versions(),
         }
@@ -197,9 +200,9 @@ class Record:
 
     # ----- while it runs -----
 
-    def begin(self, data: Data) -> None:
-        self.data = checkpoints.fingerprint(data)
-        self.directory.metrics.start_clock()
+    def begin(self, pool: Any, data: Data) -> None:
+        self.data, self.pool = checkpoints.fingerprint(data), pool
+        self.directory.metrics.begin(pool.arena.seconds)
 
     def due(self, step: int) -> bool:
         return self.directory.due(step)
@@ -218,6 +221,12 @@ class Record:
         }
         if result.norm is not None:
             line["gradient_norm"] = result.norm
+        if result.without_effect is not None:
+            line["without_effect"] = result.without_effect
+        lost = self.pool.lost[self.losses :]
+        if lost:
+            line["workers_lost"] = list(lost)
+            self.losses += len(lost)
         self.directory.metrics.add((number, 0), line, result.examples)
         self.rates.pop(number, None)
 

@@ -1,17 +1,36 @@
 """A run's directory: its checkpoints, its metrics.jsonl, and the lock that keeps a second run out.
 
 run_dir/
-    lock                    the process that has it, while it runs
+    lock                    the process that has it, while it runs: another one is refused
     config.yaml             the options of the command
     metrics.jsonl           a line a step, and a line an evaluation
     checkpoints/LATEST      the name of the newest
     checkpoints/step-...    see `checkpoints`
+
+A step's line has
+
+    step, epoch             from 1, and from 0
+    loss                    of the batch, the penalty with it; null where it is not finite, as every number here
+    lr                      the learning rate; where groups of parameters have others, the list of them
+    gradient_norm           of the batch, before it is clipped: a float64 sum over blocks in block order
+    without_effect          what was not finite, of a step that was skipped for that
+    workers_lost            what is said of each worker that was lost up to here, and since the last that has this
+    samples_per_second      and, in milliseconds a step, the mean over the workers,
+    data_ms                 reading the batch
+    compute_ms              losses and gradients
+    reduce_ms               adding the gradients of shards up
+    update_ms               the optimizer
+    waiting_ms              for the others
+
+and an evaluation's has step, epoch and validation_... of each metric. Lines are written about once a second; those
+that are written together have the same samples_per_second and milliseconds, which are means over that time.
 """
 
 from __future__ import annotations
 
 import fcntl
 import json
+import math
 import os
 import shutil
 import time
@@ -19,12 +38,16 @@ import warnings
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from pargrad.nn import Module
 from pargrad.parallel import checkpoints
 from pargrad.parallel.arena import Half, Layout
 from pargrad.parallel.checkpoints import Checkpoint, Unusable, Writer
+from pargrad.parallel.digest import sha256_of
 from pargrad.parallel.errors import CheckpointError, ResourcesError
 from pargrad.parallel.progress import say
+from pargrad.parallel.stopwatch import PARTS
 
 METRICS, LOCK, CONFIG = "metrics.jsonl", "lock", "config.yaml"
 FLUSH_SECONDS = 1.0
@@ -132,11 +155,13 @@ class RunDirectory:
         checkpoints.copy_half(half, spare)
         arrays = checkpoints.contents(model, optimizer, layout, spare)
         tied, best = checkpoints.tied_names(model), None if self.best is None else self.best["step"]
+        hashed = [arrays[0][name] for name in Module.state_dict(model) if name not in tied]
 
         def write() -> None:
             try:
                 self.metrics.sync()
-                checkpoints.write_checkpoint(self.folder, step, *arrays, tied, state)
+                described = {**state, "state_sha256": sha256_of(hashed)}
+                checkpoints.write_checkpoint(self.folder, step, *arrays, tied, described)
                 self.saved = step
                 self.own = sorted({*self.own, step})[-self.keep :]
                 checkpoints.remove_others(self.folder, {*self.own, best})
@@ -166,7 +191,14 @@ class RunDirectory:
             self.wait()
             self.metrics.close()
         finally:
+            self.writer.close()
             self.lock.close()
+
+    def leave(self) -> None:
+        """In a forked process: lets go of the files, which are the first one's."""
+        os.close(self.metrics.descriptor)
+        self.metrics.closed = True
+        self.lock.close()
 
 
 class Line(NamedTuple):
@@ -199,6 +231,7 @@ class Metrics:
         os.ftruncate(self.descriptor, length)
         self.part = Part(length, key, [])
         self.failing = self.closed = False
+        self.seconds = np.zeros((1, len(PARTS) + 1))
         self.start_clock()
 
     @property
@@ -206,9 +239,13 @@ class Metrics:
         """Bytes that are written."""
         return self.part.length
 
+    def begin(self, seconds: np.ndarray) -> None:
+        """The examples of the next lines are done from now on, by those who write into these rows of an arena."""
+        self.seconds = seconds
+        self.start_clock()
+
     def start_clock(self) -> None:
-        """The examples of the next lines are done from now on."""
-        self.clock = time.monotonic()
+        self.clock, self.before = time.monotonic(), self.seconds.sum(axis=0)
 
     def add(self, key: Key, values: dict[str, Any], examples: int = 0) -> None:
         """A line, unless it has been added before."""
@@ -223,8 +260,12 @@ class Metrics:
         length, lines = self.part.length, self.part.lines
         if not lines:
             return True
-        rate = sum(line.examples for line in lines) / max(time.monotonic() - self.clock, 1e-9)
-        data = "".join(text_of(line, rate) for line in lines).encode()
+        examples = sum(line.examples for line in lines)
+        speed = {"samples_per_second": round(examples / max(time.monotonic() - self.clock, 1e-9), 1)}
+        *seconds, steps = (self.seconds.sum(axis=0) - self.before).tolist()
+        if steps:
+            speed |= {f"{part}_ms": round(1e3 * each / steps, 4) for part, each in zip(PARTS, seconds)}
+        data = "".join(text_of(line, speed) for line in lines).encode()
         try:
             done = 0
             while done < len(data):
@@ -251,9 +292,13 @@ class Metrics:
             os.close(self.descriptor)
 
 
-def text_of(line: Line, rate: float) -> str:
-    speed = {"samples_per_second": round(rate, 1)} if line.examples else {}
-    return json.dumps({**line.values, **speed}) + "\n"
+def text_of(line: Line, speed: dict[str, float]) -> str:
+    values = {name: None if is_not_finite(value) else value for name, value in line.values.items()}
+    return json.dumps({**values, **(speed if line.examples else {})}, allow_nan=False) + "\n"
+
+
+def is_not_finite(value: Any) -> bool:
+    return isinstance(value, float) and not math.isfinite(value)
 
 
 def lock(path: Path) -> Any:

@@ -5,32 +5,55 @@ The chunks do not depend on the number of workers, so neither does the result. E
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import numpy as np
 
 from pargrad import nn
 from pargrad.data import Data
+from pargrad.metrics import Metric, make_metric
 from pargrad.parallel.pool import Pool
 from pargrad.parallel.progress import Progress
 from pargrad.parallel.step import Chunk, ChunkScore
 
 CHUNK = 512  # examples
-METRICS = ("accuracy", "loss")
+RESERVED = ("loss", "count")  # names in the results of every evaluation
 
 
-def check_metric(metric: str) -> str:
-    if metric not in METRICS:
-        raise ValueError(f"expected metric to be one of {', '.join(map(repr, METRICS))}, got {metric!r}")
-    return metric
+def metrics_by_name(metrics: Any) -> dict[str, Metric]:
+    """The metrics that a trainer is given, names or Metrics, by their names."""
+    if isinstance(metrics, str | Metric):
+        raise TypeError(f"expected metrics to be a tuple of them, got {metrics!r}: write metrics=({metrics!r},)")
+    out: dict[str, Metric] = {}
+    for metric in map(make_metric, metrics):
+        if metric.name in (*out, *RESERVED):
+            raise ValueError(f"there are two metrics named {metric.name!r}: leave one out, or give it another name")
+        out[metric.name] = metric
+    return out
 
 
-def results_in_order(pool: Pool, data: Data, predict: bool, title: str, progress: str) -> list[Any]:
+def name_of(metric: Any, known: dict[str, Metric]) -> str:
+    """The name of the metric that `score` is asked for: "loss", one of the trainer's, or one that all know by name."""
+    if isinstance(metric, str):
+        return metric if metric in ("loss", *known) else make_metric(metric, ("loss", *known)).name
+    name = make_metric(metric).name
+    if known.get(name) is not metric:
+        raise ValueError(
+            f"a metric of your own reaches the workers when they start: write Trainer(..., metrics=({name},)), and "
+            f"score(data, metric={name!r})"
+        )
+    return name
+
+
+def results_in_order(
+    pool: Pool, data: Data, predict: bool, title: str, progress: str, metrics: tuple[str, ...] = ()
+) -> list[Any]:
     """Every chunk's result, in the order of the data, however they were done."""
     if not len(data):
         raise ValueError("the data set is empty: expected at least one example")
     starts = range(0, len(data), CHUNK)
-    chunks = [Chunk(i, start, min(start + CHUNK, len(data)), predict) for i, start in enumerate(starts)]
+    chunks = [Chunk(i, start, min(start + CHUNK, len(data)), predict, metrics) for i, start in enumerate(starts)]
     results: list[Any] = [None] * len(chunks)
     bar = Progress(progress, title, len(data))
     try:
@@ -42,26 +65,28 @@ def results_in_order(pool: Pool, data: Data, predict: bool, title: str, progress
     return results
 
 
-def evaluate(pool: Pool, data: Data, progress: str = "off") -> dict[str, Any]:
-    """{"loss", "accuracy" where the outputs are class scores, "count"} over a data set."""
-    scores: list[ChunkScore] = results_in_order(pool, data, False, "scoring", progress)
+def evaluate(pool: Pool, data: Data, progress: str = "off", metrics: tuple[str, ...] = ()) -> dict[str, Any]:
+    """{"loss", "accuracy" where the outputs are class scores, the metrics of these names, "count"} over a data set."""
+    scores: list[ChunkScore] = results_in_order(pool, data, False, "scoring", progress, metrics)
     total = divisor = 0.0
     for score in scores:
         total, divisor = total + score.sum, divisor + score.divisor
-    count = sum(score.examples for score in scores)
     out: dict[str, Any] = {"loss": total / divisor if divisor else float("nan")}
-    if all(score.correct is not None for score in scores):
-        out["accuracy"] = sum(score.correct or 0 for score in scores) / count
-    return {**out, "count": count}
+    for name in scores[0].states:
+        states = [score.states[name] for score in scores if name in score.states]
+        if len(states) == len(scores):  # accuracy is left out where it has no meaning in one of the chunks
+            metric = pool.replica.work.metric(name)
+            out[name] = metric.result(*functools.reduce(metric.merge, states))
+    return {**out, "count": sum(score.examples for score in scores)}
 
 
-def pick_metric(results: dict[str, Any], metric: str) -> float:
-    if check_metric(metric) not in results:
+def as_float(value: Any, metric: str) -> float:
+    if np.ndim(value):
         raise ValueError(
-            f"{metric} needs class scores of shape (examples, classes) and integer targets; this model and data have "
-            f"{sorted(set(results) - {'count'})}"
+            f"{metric} is an array of shape {np.shape(value)} and no single score: give it to the trainer, "
+            f"Trainer(..., metrics=({metric!r},)), and read evaluate(data)[{metric!r}]"
         )
-    return results[metric]
+    return float(value)
 
 
 def predict(pool: Pool, data: Data, progress: str = "off") -> np.ndarray:
@@ -72,7 +97,7 @@ def predict(pool: Pool, data: Data, progress: str = "off") -> np.ndarray:
 def score(
     model: nn.Module,
     data: Any,
-    metric: str = "accuracy",
+    metric: Any = "accuracy",
     *,
     num_workers: Any = "auto",
     loss: Any = nn.functional.cross_entropy,
@@ -80,10 +105,14 @@ def score(
     start_timeout: float = 60.0,
     progress: str = "auto",
 ) -> float:
-    """`Module.score`: "accuracy" or "loss" of a model over a data set or `(inputs, target)` arrays, as one float."""
+    """`Module.score`: a metric of a model over a data set or `(inputs, target)` arrays, as one float.
+
+    metric: "loss", a name of `pargrad.metrics.METRICS`, or a Metric. What it says has the same bits for every number of
+    workers.
+    """
     from pargrad.parallel.trainer import Trainer  # a trainer that has nothing to train
 
-    check_metric(metric)
+    metrics = {} if metric == "loss" else metrics_by_name((metric,))
     with Trainer(
         model,
         loss,
@@ -93,5 +122,6 @@ def score(
         address=address,
         start_timeout=start_timeout,
         progress=progress,
+        metrics=tuple(metrics.values()),
     ) as trainer:
-        return trainer.score(data, metric)
+        return trainer.score(data, *metrics or ["loss"])

@@ -28,7 +28,15 @@ def shard_slice(shard: int, shards: int, examples: int) -> slice:
 
 
 def owned_shards(worker: int, workers: int, shards: int) -> range:
-    return range(worker * shards // workers, (worker + 1) * shards // workers)
+    return part_of(range(shards), worker, workers)
+
+
+def part_of(share: range, worker: int, workers: int) -> range:
+    """A worker's shards, where `workers` have these together."""
+    return range(
+        share.start + worker * len(share) // workers,
+        share.start + (worker + 1) * len(share) // workers,
+    )
 
 
 def aligned_nodes(owned: range) -> list[Node]:
@@ -43,9 +51,10 @@ def aligned_nodes(owned: range) -> list[Node]:
     return nodes
 
 
-def all_nodes(workers: int, shards: int) -> list[Node]:
-    """The nodes that all workers hand on together; they cover every shard once."""
-    return [node for worker in range(workers) for node in aligned_nodes(owned_shards(worker, workers, shards))]
+def all_nodes(workers: int, shards: range | int) -> list[Node]:
+    """The nodes that all workers hand on together; they cover every one of their shards once."""
+    share = range(shards) if isinstance(shards, int) else shards
+    return [node for worker in range(workers) for node in aligned_nodes(part_of(share, worker, workers))]
 
 
 def reduce_tree(parts: Sequence[Part | None], add: Callable[[Part, Part], Part]) -> Part | None:

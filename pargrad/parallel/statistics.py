@@ -6,13 +6,13 @@ of the two means. They are float64, so that the order of the shards alone decide
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from pargrad.parallel.arena import Arena, Half
 from pargrad.parallel.shards import reduce_tree
-from pargrad.rules.stacks import NotStackable
 from pargrad.tensor import Tensor
 
 NOTHING, COUNTER, AVERAGE, VARIANCE = range(4)  # a variance of the mean in buffer i is VARIANCE + i
@@ -35,13 +35,20 @@ class Moments(NamedTuple):
         return Moments(weight, mean, self.deviations + other.deviations + between)
 
 
-class ShardStatistics:
-    """Takes the statistics of one shard into its row of the arena."""
+def no_exchange(layer: Any, *_: Any) -> Any:
+    raise RuntimeError(
+        "a SyncBatchNorm that is no module of the model was called: write self.norm = nn.SyncBatchNorm(...)"
+    )
 
-    def __init__(self, arena: Arena, shard: int, places: dict[int, int]):
+
+class ShardStatistics:
+    """Takes the statistics of one shard into its row of the arena; exchange: gives those of all shards."""
+
+    def __init__(self, arena: Arena, shard: int, places: dict[int, int], exchange: Callable[..., Any] = no_exchange):
         self.arena = arena
         self.shard = shard
         self.places = places  # of buffers, by the identity of their tensors
+        self.exchange = exchange
 
     def counted(self, buffer: Tensor) -> None:
         self.arena.kinds[self.shard, self.place(buffer)] = COUNTER
@@ -58,6 +65,14 @@ class ShardStatistics:
             new = self.taken(second).merged(new)
         for place, kind, array in ((first, AVERAGE, new.mean), (second, VARIANCE + first, new.deviations)):
             self.write(place, kind, new.weight, array, factor)
+
+    def whole_moments(
+        self, layer: Any, count: int, mean: np.ndarray, deviations: np.ndarray
+    ) -> tuple[float, np.ndarray, np.ndarray]:
+        return self.exchange(layer, False, np.concatenate([[count], mean, deviations], dtype=np.float64))
+
+    def whole_sums(self, layer: Any, sums: np.ndarray) -> np.ndarray:
+        return self.exchange(layer, True, sums.astype(np.float64).reshape(-1)).reshape(sums.shape)
 
     def place(self, buffer: Tensor) -> int:
         if id(buffer) not in self.places:
@@ -83,12 +98,15 @@ class ShardStatistics:
 
 
 class NoStatistics:
-    """Where several shards run in one call, which have statistics each: they are run one by one."""
+    """Where no shard has statistics of its own; raises the reason."""
 
-    def refuse(self, *_: object) -> None:
-        raise NotStackable("a running statistic")
+    def __init__(self, reason: BaseException):
+        self.reason = reason
 
-    counted = average = moments = refuse
+    def refuse(self, *_: object) -> Any:
+        raise self.reason
+
+    counted = average = moments = whole_moments = whole_sums = refuse
 
 
 def moments_of(arena: Arena, shard: int, place: int) -> Moments:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import warnings
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,19 +16,24 @@ import numpy as np
 from pargrad import random
 from pargrad.data import ArrayData, Data
 from pargrad.graph import run_backward
+from pargrad.metrics import Metric, make_metric, unasked_accuracy
 from pargrad.modes import no_grad
 from pargrad.nn import Module, Parameter
 from pargrad.nn.statistics import collected_by
 from pargrad.parallel.arena import Arena, Block, Layout, Run, Spec
-from pargrad.parallel.errors import NonFiniteError
+from pargrad.parallel.exchange import Lockstep, exchange_width
+from pargrad.parallel.finite import ALLOW, FINE, LOSS, PARAMETER, STOP, blocks_of, square_of, wrong_gradient
 from pargrad.parallel.objective import Objective
 from pargrad.parallel.shards import Node, reduce_tree, shard_slice
-from pargrad.parallel.statistics import NOTHING, NoStatistics, ShardStatistics, move_statistics
+from pargrad.parallel.spans import recorder
+from pargrad.parallel.statistics import NOTHING, NoStatistics, ShardStatistics, move_statistics, no_exchange
+from pargrad.parallel.stopwatch import COMPUTE, DATA, REDUCE, UPDATE, Stopwatch
 from pargrad.rules.stacks import NotStackable
 from pargrad.stacking import Stacked
 from pargrad.tensor import Tensor, seed_gradient
 
 STACKED_ELEMENTS = 1 << 20
+NO_EXAMPLES = "penalty(model) called a layer that takes a batch's statistics, and it has no batch: use parameters alone"
 
 
 class Step(NamedTuple):
@@ -40,7 +46,10 @@ class Step(NamedTuple):
 
 
 class StepResult(NamedTuple):
-    """What a step says of its batch: the mean loss, its divisor, the norm of the gradient where it was clipped."""
+    """What a step says of its batch: the mean loss, its divisor, the norm of the gradient where one is wanted.
+
+    without_effect: what was not finite, where the step was skipped for that.
+    """
 
     number: int
     epoch: int
@@ -48,28 +57,35 @@ class StepResult(NamedTuple):
     divisor: float
     examples: int
     norm: float | None
+    lr: tuple[Any, ...] = ()  # of each parameter group
+    without_effect: str | None = None
 
 
 class Chunk(NamedTuple):
-    """A piece of an evaluation: the examples [start, stop), to be scored or predicted."""
+    """A piece of an evaluation: the examples [start, stop), to be predicted, or scored by these metrics."""
 
     number: int
     start: int
     stop: int
     predict: bool
+    metrics: tuple[str, ...] = ()
 
 
 class ChunkScore(NamedTuple):
-    """A chunk of an evaluation as sums and counts; correct is None where the output is no class scores."""
+    """A chunk of an evaluation as sums and counts, with the state of each metric by name."""
 
     sum: float
     divisor: float
-    correct: int | None
+    states: dict[str, tuple]
     examples: int
 
 
 class Work(NamedTuple):
-    """What every process of a run is given: all but the data set and the memory."""
+    """What every process of a run is given: all but the data set and the memory.
+
+    norms: whether the gradient's norm is wanted where it is not needed for clipping. spans: a folder into which every
+    process writes what it spends its steps on, see `spans`.
+    """
 
     model: Module
     objective: Objective
@@ -77,6 +93,13 @@ class Work(NamedTuple):
     optimizer: Any  # the class, whose functions need no instance
     layout: Layout
     seed: int
+    metrics: tuple[Metric, ...] = ()  # the trainer's; others are known by their names alone
+    non_finite: str = STOP
+    norms: bool = False
+    spans: str | None = None
+
+    def metric(self, name: str) -> Metric:
+        return next((metric for metric in self.metrics if metric.name == name), None) or make_metric(name)
 
 
 def make_layout(model: Module, optimizer: Any, shards: int, penalty: Any) -> Layout:
@@ -99,7 +122,8 @@ def make_layout(model: Module, optimizer: Any, shards: int, penalty: Any) -> Lay
     parameters = [spec(name, p) for name, p in named]
     buffers = [Spec(name, b.shape, b.dtype.name) for name, b in Module.named_buffers(model)]
     slots = 0 if optimizer is None else shards + (penalty is not None)
-    return Layout(parameters, buffers, shards, getattr(optimizer, "unit", "element"), slots)
+    exchange = exchange_width(model) if slots else 0
+    return Layout(parameters, buffers, shards, getattr(optimizer, "unit", "element"), slots, exchange)
 
 
 def set_mode(model: Module, training: bool) -> None:
@@ -114,6 +138,7 @@ class Replica:
         self.work = work
         self.arena = arena
         self.layout = work.layout
+        self.watch = Stopwatch() if work.spans is None else recorder(work.spans)
         self.parameters = [p for _, p in Module.named_parameters(work.model)]
         self.buffers = [b for _, b in Module.named_buffers(work.model)]
         modules = dict(Module.named_modules(work.model))
@@ -123,6 +148,7 @@ class Replica:
         self.index = {p: i for i, p in enumerate(self.parameters)}
         # Where the gradients of one shard are large, running several at once saves nothing and takes memory.
         self.stackable = max((p.numel() for p in self.parameters), default=0) <= STACKED_ELEMENTS
+        self.lockstep = Lockstep(arena, work.model) if work.layout.exchange else None
         self.select(0)
 
     def select(self, half: int) -> None:
@@ -134,6 +160,31 @@ class Replica:
             buffer.array = view
 
     # ----- gradient -----
+
+    def gradients(self, data: Data, step: Step, nodes: list[Node], run: int, meet: Callable[[], None]) -> None:
+        """The gradients of a member's nodes; where shards exchange statistics, while the others compute theirs."""
+        if self.lockstep is None:
+            for node in nodes:
+                self.gradient_once(data, step, node, run)
+            return
+        # Also those that are complete, since others need what their shards hand over on the way.
+        slots = {shard: shard - shard % min(size, 2) for start, size in nodes for shard in range(start, start + size)}
+        self.shard_gradients(data, step, slots, meet)
+        for node in nodes:
+            self.add_up(node, lambda part: part[1] <= 2)
+
+    def shard_gradients(self, data: Data, step: Step, slots: dict[int, int], meet: Callable[[], None]) -> None:
+        """The gradients of shards, each into the slot given for it; where they exchange statistics, all at once."""
+        if self.lockstep is None:
+            for shard, slot in slots.items():
+                self.shard_gradient(data, step, shard, slot)
+            return
+        self.lockstep.run(
+            slots,
+            lambda run: self.shard_gradient(data, step, run.shard, slots[run.shard], run.exchange),
+            len(step.indices),
+            meet,
+        )
 
     def gradient_once(self, data: Data, step: Step, node: Node, run: int) -> None:
         """The node's gradient, unless it is complete already."""
@@ -149,11 +200,15 @@ class Replica:
 
     def gradient(self, data: Data, step: Step, node: Node) -> None:
         """The node's gradient into slot `start`, its shards' sums and divisors into theirs."""
+        self.add_up(node, lambda part: self.leaf_gradient(data, step, part))
+
+    def leaf_gradient(self, data: Data, step: Step, node: Node) -> bool:
+        """The gradient of shards that are run in one call, or of no more than two; False of others."""
         start, size = node
         if size > 1 and self.stackable:
             try:
                 if self.stacked_gradient(data, step, node):
-                    return
+                    return True
             except NotStackable:
                 self.stackable = False  # nor will it be in the next step
             except Exception as error:
@@ -161,14 +216,20 @@ class Replica:
                 self.stackable = False
                 self.gradient(data, step, node)
                 warnings.warn(f"shards are run one by one: several at once failed with {error!r}", stacklevel=2)
-                return
-        if size <= 2:
-            for shard in range(start, start + size):
-                self.shard_gradient(data, step, shard, start)
+                return True
+        if size > 2:
+            return False
+        for shard in range(start, start + size):
+            self.shard_gradient(data, step, shard, start)
+        return True
+
+    def add_up(self, node: Node, is_there: Callable[[Node], bool]) -> None:
+        """The node's gradient from its halves', down to the nodes whose own is there."""
+        if is_there(node):
             return
-        half = size // 2
-        self.gradient(data, step, (start, half))
-        self.gradient(data, step, (start + half, half))
+        start, half = node[0], node[1] // 2
+        self.add_up((start, half), is_there)
+        self.add_up((start + half, half), is_there)
         into, other = self.arena.slot_views[start], self.arena.slot_views[start + half]
         reached, also = self.arena.reached[start], self.arena.reached[start + half]
         for i in np.flatnonzero(also):
@@ -185,8 +246,10 @@ class Replica:
         if len({part.stop - part.start for part in parts}) > 1 or parts[0].start == parts[0].stop:
             return False
         nothing_drawn = random.using(random.NoGenerator(NotStackable("each shard has random numbers of its own")))
-        with nothing_drawn, collected_by(NoStatistics()):
+        with nothing_drawn, collected_by(NoStatistics(NotStackable("a running statistic"))):
+            self.watch.lap(COMPUTE)
             batch = self.stacked_batch(data, step, start, parts)
+            self.watch.lap(DATA)
             total, divisor, _ = self.work.objective(self.work.model, batch)
             if not isinstance(total, Stacked) or not total.requires_grad:
                 return False
@@ -208,7 +271,9 @@ class Replica:
         ]
         return tuple(Stacked(np.stack(arrays)) for arrays in zip(*batches, strict=True))
 
-    def shard_gradient(self, data: Data, step: Step, shard: int, slot: int) -> None:
+    def shard_gradient(
+        self, data: Data, step: Step, shard: int, slot: int, exchange: Callable[..., Any] = no_exchange
+    ) -> None:
         """Shard `shard`'s gradient: written into the slot where it begins the node, added where it is the second."""
         arena = self.arena
         arena.sums[shard] = arena.divisors[shard] = 0
@@ -221,19 +286,21 @@ class Replica:
             return  # an empty shard is absent
         try:
             generator = random.ShardGenerator(self.work.seed, step.number, shard)
-            statistics = ShardStatistics(arena, shard, self.places)
+            statistics = ShardStatistics(arena, shard, self.places, exchange)
             with random.using(generator), collected_by(statistics):
+                self.watch.lap(COMPUTE)
                 batch = tuple(Tensor(array) for array in data.batch(indices, generator))
+                self.watch.lap(DATA)
                 total, divisor, _ = self.work.objective(self.work.model, batch)
                 self.backward(total, slot)
             self.check_buffers()
         except Exception as error:
-            shown = ", ".join(map(str, indices[:8])) + (", ..." if len(indices) > 8 else "")
-            error.add_note(
-                f"in step {step.number} (epoch {step.epoch}), shard {shard} of {self.layout.shards}, "
-                f"examples {part.start} to {part.stop - 1} of the batch of {len(step.indices)}: indices [{shown}] "
-                "of the data"
-            )
+            error.add_note(place_of(step, shard, self.layout.shards))
+            if isinstance(error, MemoryError):
+                error.add_note(
+                    f"it ran out of memory with {len(indices)} examples at once: write more shards or a smaller "
+                    "batch_size, so that each shard is smaller, or fewer workers, so that fewer are under way"
+                )
             raise
         arena.sums[shard], arena.divisors[shard] = total.array, divisor_at(part.start, divisor)
 
@@ -241,7 +308,8 @@ class Replica:
         """The gradient of the batch's penalty, which belongs to no shard, into the last slot."""
         slot = self.layout.shards
         self.arena.reached[slot] = 0
-        with random.using(random.ShardGenerator(self.work.seed, step.number, slot)):
+        generator = random.ShardGenerator(self.work.seed, step.number, slot)
+        with random.using(generator), collected_by(NoStatistics(RuntimeError(NO_EXAMPLES))):
             total = self.work.penalty(self.work.model)
             if not isinstance(total, Tensor) or total.numel() != 1:
                 raise TypeError(
@@ -254,13 +322,18 @@ class Replica:
         """The gradients of a shard's sum, or of a stack of shards' sums, into a slot."""
         views, reached, index = self.arena.slot_views[slot], self.arena.reached[slot], self.index
 
+        def place_of_first(leaf: Tensor) -> np.ndarray | None:
+            i = index.get(leaf)  # type: ignore[call-overload]
+            return None if i is None or reached[i] else views[i]
+
         def add(leaf: Tensor, gradient: np.ndarray, owned: bool) -> None:
             i = index.get(leaf)  # type: ignore[call-overload]
             if i is not None:
                 if reached[i]:
                     np.add(views[i], gradient, out=views[i])
                 else:
-                    np.copyto(views[i], gradient)
+                    if gradient is not views[i]:
+                        np.copyto(views[i], gradient)
                     reached[i] = 1
 
         def add_slices(leaf: Tensor, gradient: np.ndarray, owned: bool) -> None:
@@ -274,7 +347,7 @@ class Replica:
         if isinstance(total, Stacked):
             run_backward({total.key: np.ones_like(total.slices)}, add_slices)
         else:
-            run_backward({total.key: seed_gradient(total, None)}, add)
+            run_backward({total.key: seed_gradient(total, None)}, add, destination=place_of_first)
 
     def check_buffers(self) -> None:
         for (name, module, attribute, buffer), view in zip(self.buffer_places, self.now.buffer_views):
@@ -300,6 +373,7 @@ class Replica:
 
     def gradient_of(self, nodes: list[Node], block: Block | Run, divisor: float) -> np.ndarray | None:
         """The batch's gradient over a block, in an array of its own: the sum divided once, and the penalty's added."""
+        self.watch.lap(UPDATE)
         total = self.reduce(nodes, block)
         # A sum that was just made may be divided where it is; a slot may not.
         out = None if total is None else np.divide(total, divisor, out=total if total.base is None else None)
@@ -309,33 +383,77 @@ class Replica:
             if self.arena.reached[slot, parameter]:
                 penalty = self.arena.slots[slot][block.dtype][block.start : block.stop]
                 out = penalty.copy() if out is None else np.add(out, penalty, out=out)
+        self.watch.lap(REDUCE)
         return out
 
-    def squares(self, nodes: list[Node], blocks: list[tuple[int, Block]], divisor: float) -> None:
+    def squares(self, nodes: list[Node], blocks: list[Block], divisor: float) -> None:
         """The float64 sum of squares of each block's gradient, into the arena: in block order they make the norm."""
-        for i, block in blocks:
+        for block in blocks:
             gradient = self.gradient_of(nodes, block, divisor)
-            self.arena.squares[i] = 0.0 if gradient is None else np.sum(np.square(gradient, dtype=np.float64))
+            self.arena.squares[block.number] = 0.0 if gradient is None else square_of(gradient)
 
     # ----- update -----
 
-    def update(self, step: Step, nodes: list[Node], runs: list[Run], divisor: float, scale: float) -> None:
-        """The optimizer's step on these runs: gradient / divisor * scale in, the other half out."""
+    def update(self, step: Step, nodes: list[Node], runs: list[Run], divisor: float, scale: float) -> int:
+        """The optimizer's step on these runs: gradient / divisor * scale in, the other half out.
+
+        Ends at a gradient that is not finite, and gives its word (see `finite`), unless such ones are let through.
+        """
         starts = [start for start, _ in nodes] + [self.layout.shards] * (self.work.penalty is not None)
         reached = self.arena.reached[starts]
         alike = bool(reached.all())
         for run in runs:
             first, last = run.blocks[0].parameter, run.blocks[-1].parameter
             steps = self.now.steps[first : last + 1]
-            if alike and (steps == steps[0]).all():
-                self.update_one(step, nodes, run, int(steps[0]), divisor, scale)
-            else:
-                for block in run.blocks:
-                    self.update_one(step, nodes, block, int(self.now.steps[block.parameter]), divisor, scale)
+            pieces = (run,) if alike and (steps == steps[0]).all() else run.blocks
+            for piece in pieces:
+                taken = int(self.now.steps[piece.blocks[0].parameter if isinstance(piece, Run) else piece.parameter])
+                wrong = self.update_one(step, nodes, piece, taken, divisor, scale)
+                if wrong:
+                    return wrong
             for block in run.blocks:
                 if block.first:
                     i = block.parameter
                     self.next.steps[i] = self.now.steps[i] + bool(reached[:, i].any())
+        return FINE
+
+    def leave_as_it_was(self, runs: list[Run], places: range) -> None:
+        """These runs and buffers of the other half as they are in this one: the step has no effect."""
+        for run in runs:
+            piece = slice(run.start, run.stop)
+            pairs = [(self.now.parameters[run.dtype], self.next.parameters[run.dtype])]
+            pairs += zip(self.now.states[run.dtype], self.next.states[run.dtype])
+            for old, new in pairs:
+                np.copyto(new[piece], old[piece])
+            for block in run.blocks:
+                self.next.steps[block.parameter] = self.now.steps[block.parameter]
+        for place in places:
+            np.copyto(self.next.buffers[place], self.now.buffers[place])
+
+    def culprit(
+        self, data: Data, step: Step, nodes: list[Node], has_penalty: bool, wrong: int, meet: Callable[[], None]
+    ) -> int:
+        """The first of these nodes' shards, from 1, that is not finite alone; the penalty after them; else 0.
+
+        Shards are computed again, each into its own slot: what was in the slots is lost.
+        """
+        arena = self.arena
+        if wrong < PARAMETER:
+            found = np.flatnonzero(~np.isfinite(arena.sums))
+            return int(found[0]) + 1 if wrong == LOSS and len(found) else 0
+        place = wrong - PARAMETER
+
+        def is_wrong(slot: int) -> bool:
+            return bool(arena.reached[slot, place]) and not np.isfinite(arena.slot_views[slot][place]).all()
+
+        # Where shards exchange statistics, every member has to take part.
+        among = [node for node in nodes if self.lockstep is not None or is_wrong(node[0])]
+        shards = [shard for start, size in among for shard in range(start, start + size)]
+        arena.done[shards] = arena.reached[shards] = 0
+        self.shard_gradients(data, step, {shard: shard for shard in shards}, meet)
+        if has_penalty and is_wrong(self.layout.shards):
+            shards.append(self.layout.shards)
+        return next((slot + 1 for slot in shards if is_wrong(slot)), 0)
 
     def move_statistics(self, places: range) -> None:
         """The running statistics of these buffers into the other half."""
@@ -344,7 +462,8 @@ class Replica:
 
     def update_one(
         self, step: Step, nodes: list[Node], block: Block | Run, steps: int, divisor: float, scale: float
-    ) -> None:
+    ) -> int:
+        """One run, or one block; gives the word of what is not finite."""
         piece, options = slice(block.start, block.stop), step.hyperparameters[block.group]
         old, new = self.now.parameters[block.dtype][piece], self.next.parameters[block.dtype][piece]
         count = len(self.work.optimizer.state_names(options))
@@ -355,7 +474,15 @@ class Replica:
             # No shard's graph reached it: it stays as it is, as torch's with grad None.
             for array, other in zip((old, *state), (new, *new_state)):
                 np.copyto(other, array)
-            return
+            for part in blocks_of(block) if self.work.norms else ():
+                self.arena.squares[part.number] = 0.0
+            return FINE
+        wrong = FINE if self.work.non_finite == ALLOW else wrong_gradient(gradient, block)
+        if wrong:
+            return wrong
+        for part in blocks_of(block) if self.work.norms else ():
+            own = gradient[part.start - block.start : part.stop - block.start]
+            self.arena.squares[part.number] = square_of(own)
         if scale != 1.0:
             gradient *= scale
         if self.layout.unit == "parameter":
@@ -365,6 +492,7 @@ class Replica:
             old, new, gradient = old.reshape(shape), new.reshape(shape), gradient.reshape(shape)
             state, new_state = self.shaped(state, shape, options), self.shaped(new_state, shape, options)
         self.work.optimizer.update(old, gradient, state, new, new_state, steps + 1, options)
+        return FINE
 
     def shaped(self, flat: tuple[np.ndarray, ...], shape: tuple[int, ...], options: dict[str, Any]) -> tuple:
         """A parameter's state arrays in their shapes, each at the beginning of the room that it has."""
@@ -374,7 +502,7 @@ class Replica:
     # ----- evaluation -----
 
     def evaluate(self, data: Data, chunk: Chunk) -> ChunkScore | np.ndarray:
-        """Loss and hits of one chunk, or the model's output for it; without a graph."""
+        """Loss and metrics of one chunk, or the model's output for it; without a graph."""
         generator = random.ShardGenerator(self.work.seed, 0, chunk.number)  # step 0: no training step has this stream
         indices = np.arange(chunk.start, chunk.stop)
         with no_grad(), random.using(generator):
@@ -383,12 +511,22 @@ class Replica:
                 if chunk.predict:
                     return self.work.model(*batch[:-1]).array
                 total, divisor, output = self.work.objective(self.work.model, batch)
+                states = self.states_of(chunk.metrics, output, batch[-1].array)
             except Exception as error:
                 error.add_note(f"in the evaluation of examples {chunk.start} to {chunk.stop - 1}")
                 raise
-        return ChunkScore(
-            float(total.array), divisor_at(chunk.start, divisor), hits(output, batch[-1].array), len(indices)
-        )
+        return ChunkScore(float(total.array), divisor_at(chunk.start, divisor), states, len(indices))
+
+    def states_of(self, names: tuple[str, ...], output: Any, target: np.ndarray) -> dict[str, tuple]:
+        """Each metric's state; that of accuracy, where it has a meaning, also when nobody asked for it."""
+        if names and output is None:
+            raise ValueError(
+                f"{names[0]} needs the model's outputs, which step= does not give: use a loss, or no metrics"
+            )
+        output = output.array if isinstance(output, Tensor) else output
+        states = {name: self.work.metric(name).state(output, target) for name in names}
+        accuracy = None if "accuracy" in names else unasked_accuracy(output, target)
+        return states if accuracy is None else {"accuracy": accuracy, **states}
 
 
 def of_shape(flat: np.ndarray, shape: tuple[int, ...] | None) -> np.ndarray | None:
@@ -400,48 +538,12 @@ def divisor_at(start: int, divisor: float | None) -> float:
     return float(start == 0) if divisor is None else float(divisor)
 
 
-def hits(output: Any, target: np.ndarray) -> int | None:
-    """How many class scores have their largest at the target; None where these are no class scores and indices."""
-    if not isinstance(output, Tensor) or output.ndim != 2 or target.ndim != 1 or target.dtype.kind not in "iu":
-        return None
-    return int(np.count_nonzero(output.array.argmax(axis=1) == target))
-
-
-def totals(arena: Arena, step: Step) -> tuple[float, float]:
-    """The batch's mean loss and divisor, in the tree's order; what is not finite is refused, naming its shard."""
-    shards = arena.layout.shards
-    sums, divisors = arena.sums[:shards].tolist(), arena.divisors[:shards].tolist()
-    total, divisor = (reduce_tree(values, lambda left, right: left + right) for values in (sums, divisors))
-    assert total is not None and divisor is not None
-    penalty = float(arena.sums[shards]) if len(arena.sums) > shards else 0.0
-    if divisor == 0:
-        raise NonFiniteError(
-            f"step {step.number} (epoch {step.epoch}): the divisor of the batch is 0, so its mean is not defined. "
-            "Every target is ignored or has weight 0: leave such batches out, or use a larger batch_size"
-        )
-    if not math.isfinite(total) or not math.isfinite(divisor) or not math.isfinite(penalty):
-        wrong = [i for i, value in enumerate(sums) if not math.isfinite(value)]
-        where = (
-            f"the loss of shard {wrong[0]} of {shards} is {sums[wrong[0]]}"
-            if wrong
-            else f"the loss is {total + penalty}"
-        )
-        raise NonFiniteError(
-            f"step {step.number} (epoch {step.epoch}): {where}. The parameters are as they were before this step: "
-            "lower the learning rate, look for nan in the data, or set clip_norm"
-        )
-    return total / divisor + penalty, divisor
-
-
-def norm_of(arena: Arena, step: Step) -> float:
-    """The gradient's norm from the blocks' float64 sums of squares, added in block order."""
-    total = 0.0
-    for block, square in zip(arena.layout.blocks, arena.squares.tolist()):
-        if not math.isfinite(square):
-            name = arena.layout.parameters[block.parameter].name
-            raise NonFiniteError(
-                f"step {step.number} (epoch {step.epoch}): the gradient of {name} is not finite. The parameters are as "
-                "they were before this step: lower the learning rate, or look for what has no derivative where it is"
-            )
-        total += square
-    return math.sqrt(total)
+def place_of(step: Step, shard: int, shards: int) -> str:
+    """Where a shard's examples come from, in words."""
+    part = shard_slice(shard, shards, len(step.indices))
+    indices = step.indices[part]
+    shown = ", ".join(map(str, indices[:8])) + (", ..." if len(indices) > 8 else "")
+    return (
+        f"in step {step.number} (epoch {step.epoch}), shard {shard} of {shards}, examples {part.start} to "
+        f"{part.stop - 1} of the batch of {len(step.indices)}: indices [{shown}] of the data"
+    )

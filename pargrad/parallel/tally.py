@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple
 
 from pargrad.parallel.step import StepResult
@@ -28,7 +29,10 @@ class Place(NamedTuple):
 
 
 class Tally(NamedTuple):
-    """What the steps after `before`, up to `last`, have come to; entry: which entry of the history it will be."""
+    """What the steps after `before`, up to `last`, have come to; entry: which entry of the history it will be.
+
+    total, divisor: of those that had an effect.
+    """
 
     entry: int
     epoch: int
@@ -40,10 +44,11 @@ class Tally(NamedTuple):
     seconds: float = 0.0
 
     def plus(self, result: StepResult) -> Tally:
+        counts = result.without_effect is None
         return self._replace(
             last=result.number,
-            total=self.total + result.loss * result.divisor,
-            divisor=self.divisor + result.divisor,
+            total=self.total + (result.loss * result.divisor if counts else 0.0),
+            divisor=self.divisor + (result.divisor if counts else 0.0),
             examples=self.examples + result.examples,
         )
 
@@ -51,7 +56,7 @@ class Tally(NamedTuple):
         """The entry of the history."""
         return {
             "epoch": self.epoch,
-            "loss": self.total / self.divisor,
+            "loss": self.total / self.divisor if self.divisor else math.nan,
             "steps": self.last - self.before,
             "seconds": self.seconds,
             "samples_per_second": self.examples / self.seconds if self.seconds else 0.0,

@@ -2,45 +2,44 @@
 
 from __future__ import annotations
 
-import os
-import secrets
 import sys
 import time
+import warnings
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
-from pargrad.data import Data, as_data, epoch_order
+from pargrad.data import Data, as_data, epoch_order, first_not_finite
+from pargrad.metrics import Metric
 from pargrad.nn import Module
+from pargrad.nn.parameter import is_lazy
 from pargrad.optim import Optimizer
-from pargrad.parallel import scoring
+from pargrad.parallel import lifecycle, scoring
 from pargrad.parallel.arena import Layout
+from pargrad.parallel.callbacks import Callback, Callbacks, OneByOne
 from pargrad.parallel.checkpoints import optimizer_arrays
-from pargrad.parallel.cores import available_cores, one_blas_thread
-from pargrad.parallel.errors import ResourcesError
+from pargrad.parallel.cores import computing
+from pargrad.parallel.errors import NonFiniteError
+from pargrad.parallel.finite import check_non_finite
 from pargrad.parallel.objective import Objective
-from pargrad.parallel.pool import Pool, SerialPool, result_of
-from pargrad.parallel.progress import Progress, check_choice, say
-from pargrad.parallel.record import make_record
+from pargrad.parallel.pool import Pool, result_of
+from pargrad.parallel.progress import Progress, check_choice
+from pargrad.parallel.record import Record, make_record
 from pargrad.parallel.schedule import Schedule
 from pargrad.parallel.shards import check_shards
 from pargrad.parallel.step import Step, StepResult, Work, make_layout, set_mode
 from pargrad.parallel.tally import Place, Tally
+from pargrad.parallel.workers import bounds_of_workers, make_pool
 from pargrad.tensor import Tensor
-
-# Arguments whose meaning is fixed but whose work is not done yet, with their defaults.
-NOT_YET: dict[str, Any] = {
-    "metrics": (),
-    "callbacks": (),
-}
 
 
 class Trainer:
     """Trains a model data-parallel: the same bits for every number of workers.
 
     Each batch is cut into `shards`; workers compute the gradients of the shards' summed losses, these are added in
-    one fixed tree, divided once by the batch's divisor, and the optimizer steps.
+    one fixed tree, divided once by the batch's divisor, and the optimizer steps. More shards than workers is what
+    others call gradient accumulation: a worker then holds one shard's activations at a time, and the bits are the same.
 
     model: a Module. loss(output, target): one of pargrad's, or any that returns `(sum, divisor)` or one value per
     example; `loss_is="mean over examples"` or `"sum"` explains one that returns a single number.
@@ -49,10 +48,17 @@ class Trainer:
     batch_size: examples of one step; the last batch of an epoch may be shorter.
     num_workers: Ray actors, one core each; "auto": the free cores, at most `shards`; 0: this process alone.
     address: "local" starts a Ray for this trainer; "auto" or "host:port" joins one; a Ray that this process has
-    already initialised is used as it is.
+    already initialised is used as it is. Workers that all have room on this machine run on it; else they are spread
+    over the cluster's nodes, with the same bits on machines of one kind. Only this process writes into run_dir.
     scheduler: an `optim.lr_scheduler` of that optimizer; its `step()` is called after each epoch (ReduceLROnPlateau is
     given the validation loss, or the loss), or after each step with schedule_per="step".
+    metrics: what `evaluate` says beside loss and accuracy, names of `pargrad.metrics.METRICS` or Metrics of one's own;
+    the history has them as validation_<name>. callbacks: see `pargrad.parallel.callbacks`.
     clip_norm: the largest norm of the batch's gradient, as torch's `clip_grad_norm_`.
+    non_finite: what a loss or gradient that is nan or infinite does. "stop": the run ends with NonFiniteError, which
+    names the first parameter and the shard, with the parameters of the step before. "skip": a warning says the same,
+    and the step is counted, but leaves parameters, buffers and optimizer state as they were; the schedule goes on.
+    "allow": it is let through.
     seed: of the epochs' orders (torch's randperm seeded seed + epoch) and of what is drawn inside the shards.
     start_timeout: seconds that the workers may take to start. progress: "auto", "bar", "lines" or "off".
 
@@ -69,9 +75,10 @@ class Trainer:
     workers. Another model, data, seed, batch_size or shards is refused; other options of the optimizer, the schedule
     or clip_norm need override=True.
 
-    A worker that dies is replaced, and the others take over its shards meanwhile, with the same bits. After more than
-    max_failures failures in a row without a completed step the run ends with WorkerLostError; the model then has the
-    parameters of the last completed step. Between opening and `close` the model's parameters are read-only memory
+    `fit` begins at once: this process computes until the workers have started, and when too few are left between two
+    steps. A worker that dies is replaced, and the others take over its shards meanwhile, with the same bits. After more
+    than max_failures failures in a row without a completed step the run ends with WorkerLostError; the model then has
+    the parameters of the last completed step. Between opening and `close` the model's parameters are read-only memory
     that the workers share.
     """
 
@@ -88,8 +95,9 @@ class Trainer:
         scheduler: Any = None,
         schedule_per: str = "epoch",
         clip_norm: float | None = None,
-        metrics: tuple = (),
-        callbacks: tuple = (),
+        non_finite: str = "stop",
+        metrics: tuple[str | Metric, ...] = (),
+        callbacks: tuple[Callback, ...] = (),
         run_dir: Any = None,
         resume: Any = "auto",
         override: bool = False,
@@ -104,12 +112,10 @@ class Trainer:
         step: Callable | None = None,
         penalty: Callable | None = None,
     ):
-        given = locals()
-        for name, default in NOT_YET.items():
-            if given[name] != default:
-                raise ValueError(f"Trainer({name}=...) is not there yet: leave it out (got {given[name]!r})")
         if not isinstance(model, Module):
             raise TypeError(f"expected a pargrad.nn.Module to train, got {type(model).__name__}")
+        if lazy := [name for name, p in Module.named_parameters(model) if is_lazy(p)]:
+            raise ValueError(f"{', '.join(lazy)} have no shape yet: call the model on one batch before the Trainer")
         if optimizer is not None and not isinstance(optimizer, Optimizer):
             raise TypeError(
                 f"expected an optimizer such as optim.AdamW(model.parameters()), got {type(optimizer).__name__}"
@@ -129,20 +135,21 @@ class Trainer:
         self.batch_size = batch_size
         self.shards = check_shards(shards)
         self.clip_norm = clip_norm
+        self.non_finite = check_non_finite(non_finite)
         self.seed = seed
         self.start_timeout = start_timeout
         self.progress = check_choice(progress)
         self.objective = Objective(loss, loss_is, step)
         self.penalty = penalty
+        self.metrics = scoring.metrics_by_name(metrics)
+        self.callbacks = Callbacks(callbacks)
+        self.stopping = False
         self.address = address
         if not isinstance(max_failures, int) or max_failures < 0:
             raise ValueError(f"expected max_failures of at least 0, got {max_failures!r}")
         self.max_failures = max_failures
-        # Scoring alone cuts no batch, so nothing bounds its workers but the cores.
-        self.workers = bounds_of_workers(
-            num_workers, self.shards if optimizer is not None else None, address, self.progress
-        )
-        self.num_workers = self.workers.most
+        self.wanted = num_workers
+        self.choose_workers()
         self.history: list[dict[str, Any]] = []
         self.steps = 0  # completed
         self.epoch = 0  # the one that the next step belongs to
@@ -151,10 +158,15 @@ class Trainer:
         self.tally: Tally | None = None  # of the epoch under way, until it is in the history
         self.begun: tuple[Place, int, int] | None = None  # of steps under way: place, pool's steps, batches an epoch
         self.repeated: Place | None = None  # how far the fits of this program repeat those of a resumed run
+        self.resumed = False  # whether the last fit is one of them
         self.pool: Pool | None = None
         self.own: list[tuple[Any, np.ndarray]] = []  # the model's tensors with their own arrays, while it is open
         self.opened_as: Any = None
-        self.closed = False
+        self.busy = False  # in the middle of steps
+        self.closed = self.left = False  # left: by a forked process, which has only copies of what leads to the workers
+        self.record: Record | None = None
+        lifecycle.make_way_for_directory(self, run_dir)
+        lifecycle.ALIVE.add(self)
         self.record = make_record(
             self, run_dir, resume, override, checkpoint_steps, checkpoint_minutes, keep_checkpoints
         )
@@ -171,7 +183,8 @@ class Trainer:
         data: `(x, y)` arrays or a data set. validation: the same, evaluated after each epoch. A second fit goes on
         where this one ended, in the middle of an epoch too. Returns the history: one dict an epoch (or part of one)
         with epoch, loss (its batches' losses, weighted by their divisors; a penalty is part of them), steps, seconds,
-        samples_per_second, and validation_loss, validation_accuracy.
+        samples_per_second, validation_loss, validation_accuracy, and on several machines bytes_per_step, what each
+        sends to others on average.
 
         Arrays reach the workers once; large ones are known again by a sample of their rows, so give a new array
         instead of changing a few rows of one that was given before.
@@ -195,17 +208,20 @@ class Trainer:
         place = self.repeated or Place(self.steps, self.epoch, self.batches)
         last_epoch = None if epochs is None else place.epoch + epochs
         last_step = None if max_steps is None else place.steps + max_steps
-        if self.repeated is not None and self.is_done(data, last_epoch, last_step):
+        self.resumed = self.repeated is not None
+        if self.resumed and self.is_done(data, last_epoch, last_step):
             return self.history
         self.examples = len(data)
         pool = self.open()
         set_mode(self.model, True)
         if self.record is not None:
-            self.record.begin(data)
-        with one_blas_thread():
+            self.record.begin(pool, data)
+        self.stopping = False
+        self.callbacks.fit_start(self)
+        with computing():
             while True:
                 if self.tally is None:
-                    if has_come(self.epoch, last_epoch) or has_come(self.steps, last_step):
+                    if self.stopping or has_come(self.epoch, last_epoch) or has_come(self.steps, last_step):
                         break
                     self.tally = Tally(len(self.history), self.epoch, self.steps, self.steps)
                 self.fit_epoch(pool, data, last_step)
@@ -216,25 +232,42 @@ class Trainer:
         if self.record is not None:
             self.record.save(pool)
             self.record.wait()
+        self.callbacks.fit_end(self)
         return self.history
 
-    def evaluate(self, data: Any) -> dict[str, Any]:
-        """{"loss", "accuracy" (where the outputs are class scores), "count"} over a data set, each example once."""
-        data, pool = as_data(data), self.open()
-        with one_blas_thread():
-            return scoring.evaluate(pool, data, self.progress)
+    def stop(self) -> None:
+        """Ends the `fit` under way, as if it had been asked for the steps that were sent; for callbacks.
 
-    def score(self, data: Any, metric: str = "accuracy") -> float:
-        """One figure of `evaluate`: "accuracy" or "loss"."""
-        scoring.check_metric(metric)
-        return scoring.pick_metric(self.evaluate(data), metric)
+        A program that is resumed counts what its fits ask for, not where they were stopped.
+        """
+        self.stopping = True
+
+    def evaluate(self, data: Any) -> dict[str, Any]:
+        """{"loss", "accuracy" (where the outputs are class scores), the metrics, "count"} over a data set.
+
+        Each example counts once, and every figure has the same bits for every number of workers.
+        """
+        return self.evaluate_by(self.open(), as_data(data), tuple(self.metrics))
+
+    def score(self, data: Any, metric: str | Metric = "accuracy") -> float:
+        """One figure over a data set: "loss", a name of `pargrad.metrics.METRICS`, or one of the trainer's metrics."""
+        name = scoring.name_of(metric, self.metrics)
+        results = self.evaluate_by(self.open(), as_data(data), () if name == "loss" else (name,))
+        return scoring.as_float(results[name], name)
 
     def predict(self, data: Any) -> np.ndarray:
         """The model's outputs for a data set, `(x, y)` or `x` alone, in its order."""
         alone = isinstance(data, np.ndarray | Tensor)
         data, pool = as_data((data, np.zeros(len(data), np.int64)) if alone else data), self.open()
-        with one_blas_thread():
+        with computing():
             return scoring.predict(pool, data, self.progress)
+
+    def wait_for_workers(self) -> None:
+        """Waits until the workers are there, at most start_timeout seconds; of (least, most) until the least are.
+
+        Nobody has to: `fit` begins at once, and this process computes until they have started, with the same bits.
+        """
+        self.open().wait_for_workers()
 
     def close(self) -> None:
         """Ends the workers and gives the model and the optimizer arrays of their own again. May be called again."""
@@ -246,14 +279,21 @@ class Trainer:
         try:
             pool.close()
         finally:
-            pool.replica.select(pool.completed % 2)
-            for tensor, own in self.own:
-                np.copyto(own, tensor.array)
-                tensor.array = own
+            self.give_back(pool)
             self.settle(pool)
             self.publish(pool)
             if self.record is not None:
                 self.record.close(pool)
+
+    def __del__(self) -> None:
+        if self.holds_something() and not sys.is_finalizing():
+            warnings.warn(
+                "a Trainer was not closed: write `with Trainer(...) as trainer:`, or trainer.close()",
+                ResourceWarning,
+                stacklevel=2,
+                source=self,
+            )
+            self.close()
 
     def __enter__(self) -> Trainer:
         return self
@@ -263,6 +303,33 @@ class Trainer:
 
     # ----- how it works -----
 
+    def choose_workers(self) -> None:
+        # Scoring alone cuts no batch, so nothing bounds its workers but the cores.
+        shards = self.shards if self.optimizer is not None else None
+        self.workers = bounds_of_workers(self.wanted, shards, self.address, self.progress)
+        self.num_workers = self.workers.most
+
+    def holds_something(self) -> bool:
+        return not getattr(self, "closed", True) and (self.pool is not None or self.record is not None)
+
+    def give_back(self, pool: Pool) -> None:
+        """Gives the model arrays of its own again, with what the completed steps have made of them."""
+        pool.replica.select(pool.completed % 2)
+        for tensor, own in self.own:
+            if self.optimizer is not None:  # else the arrays may be those of a trainer that has the model
+                np.copyto(own, tensor.array)
+            tensor.array = own
+
+    def leave(self) -> None:
+        """In a forked process: lets go of what is the first one's. The model has arrays of its own, as of then."""
+        if self.holds_something():
+            pool, self.pool, self.closed, self.left = self.pool, None, True, True
+            if pool is not None:
+                self.give_back(pool)
+                pool.leave()
+            if self.record is not None:
+                self.record.directory.leave()
+
     def fit_epoch(self, pool: Pool, data: Data, last_step: int | None) -> None:
         """The rest of the epoch under way, up to `last_step`."""
         assert self.tally is not None
@@ -271,15 +338,26 @@ class Trainer:
             return  # it was complete before its figures were
         bar = Progress(self.progress, f"epoch {epoch + 1}", len(data) - self.batches * self.batch_size)
         try:
-            while self.epoch == epoch and not has_come(self.steps, last_step):
+            while self.epoch == epoch and not self.stopping and not has_come(self.steps, last_step):
                 self.begun = Place(self.steps, self.epoch, self.batches), pool.completed, per_epoch
+                self.busy = True
                 self.schedule.begin(self.steps)
                 started = time.perf_counter()
                 try:
-                    for result in pool.run(data, self.steps_of_epoch(len(data), last_step), self.clip_norm):
+                    for result in pool.run(data, self.steps_to_send(len(data), last_step), self.clip_norm):
                         self.count(result)
+                        if self.callbacks:
+                            self.callbacks.step_end(self, result)
                         bar.advance(result.examples, loss=f"{result.loss:.4f}", workers=self.num_workers)
+                except NonFiniteError as error:
+                    self.settle(pool)
+                    start = self.batches * self.batch_size
+                    batch = epoch_order(len(data), self.seed, self.epoch)[start : start + self.batch_size]
+                    if (found := first_not_finite(data, batch)) is not None:
+                        error.add_note(found)
+                    raise
                 finally:
+                    self.busy = False
                     self.settle(pool)
                     self.tally = self.tally._replace(seconds=self.tally.seconds + time.perf_counter() - started)
                 self.begun = None
@@ -295,6 +373,11 @@ class Trainer:
             self.record.count(result)
         if result.number > self.tally.last:
             self.tally = self.tally.plus(result)
+            if result.without_effect is not None:
+                warnings.warn(
+                    f"step {result.number} (epoch {result.epoch}) is left without effect: {result.without_effect}",
+                    stacklevel=2,
+                )
 
     def settle(self, pool: Pool) -> None:
         """Where the run is when nothing is under way: not what was reported but what was done, which may be more."""
@@ -314,9 +397,11 @@ class Trainer:
         assert tally is not None
         if tally.last > tally.before and len(self.history) == tally.entry:
             entry = tally.figures()
+            if sent := pool.bytes_per_step():
+                entry["bytes_per_step"] = sent
             if validation is not None and self.batches == 0:
-                results = scoring.evaluate(pool, validation, self.progress)
-                entry.update({f"validation_{k}": v for k, v in results.items() if k != "count"})
+                results = self.evaluate_by(pool, validation, tuple(self.metrics))
+                entry.update({f"validation_{k}": as_plain(v) for k, v in results.items() if k != "count"})
                 if self.record is not None:
                     self.record.count_evaluation(entry)
             if self.record is not None:
@@ -325,6 +410,15 @@ class Trainer:
                 self.schedule.after_epoch(entry)
             self.history.append(entry)
         self.tally = None
+        if self.callbacks and tally.last > tally.before:
+            self.callbacks.news(self)
+            self.callbacks.tell("on_epoch_end", self, self.history[tally.entry])
+
+    def evaluate_by(self, pool: Pool, data: Data, metrics: tuple[str, ...]) -> dict[str, Any]:
+        with computing():
+            results = scoring.evaluate(pool, data, self.progress, metrics)
+        self.callbacks.tell("on_evaluation_end", self, results)
+        return results
 
     def is_done(self, data: Data, last_epoch: int | None, last_step: int | None) -> bool:
         """Whether this fit is one that a resumed run has done already."""
@@ -335,13 +429,20 @@ class Trainer:
         self.repeated = end if end.steps < self.steps else None
         return end.steps < self.steps or (end.steps == self.steps and self.tally is None)
 
+    def steps_to_send(self, examples: int, last_step: int | None) -> Iterator[Step]:
+        """The steps of the epoch, one after the other where a callback has to see each before the next."""
+        steps = self.steps_of_epoch(examples, last_step)
+        return OneByOne(steps, self) if self.callbacks.one_by_one else steps
+
     def steps_of_epoch(self, examples: int, last_step: int | None) -> Iterator[Step]:
         """The steps that the pool may take: no more than to the end of the epoch, or to the next checkpoint."""
         assert self.optimizer is not None
         order = epoch_order(examples, self.seed, self.epoch)
         epoch, number = self.epoch, self.steps
         for start in range(self.batches * self.batch_size, examples, self.batch_size):
-            if has_come(number, last_step) or (number > self.steps and self.record and self.record.due(number)):
+            if self.stopping or has_come(number, last_step):
+                return
+            if number > self.steps and self.record and self.record.due(number):
                 return
             number += 1
             options = [{k: v for k, v in group.items() if k != "params"} for group in self.optimizer.param_groups]
@@ -353,6 +454,10 @@ class Trainer:
 
     def open(self) -> Pool:
         """The pool, which is made at the first call."""
+        if self.left:
+            raise RuntimeError(
+                "this trainer belongs to the process that this one was forked from: make a new one in this process"
+            )
         if self.closed:
             raise RuntimeError("this trainer is closed: make a new one, or stay inside the `with` block")
         if self.pool is not None:
@@ -362,8 +467,17 @@ class Trainer:
                     "trainer was open, which its workers cannot see: close it and make a new one"
                 )
             return self.pool
+        lifecycle.make_way(self)
+        if self.wanted == "auto" and self.address == "local":
+            self.choose_workers()  # what was taken when this trainer was made may be free by now
         layout = make_layout(self.model, self.optimizer, self.shards, self.penalty)
-        work = Work(self.model, self.objective, self.penalty, type(self.optimizer), layout, self.seed)
+        metrics = tuple(self.metrics.values())
+        # Where nothing is clipped, norms are for those who read metrics.jsonl.
+        norms = self.record is not None and self.clip_norm is None
+        work = Work(
+            self.model, self.objective, self.penalty, type(self.optimizer), layout, self.seed, metrics, self.non_finite,
+            norms, self.callbacks.spans,
+        )  # fmt: skip
         parameters, buffers = list(Module.parameters(self.model)), list(Module.buffers(self.model))
         states, steps = self.first_states(layout), self.first_steps()
         own = [(tensor, tensor.array) for tensor in (*parameters, *buffers)]
@@ -423,85 +537,13 @@ class Trainer:
                 }
 
 
+def as_plain(value: Any) -> Any:
+    """A figure as the history has it, and JSON: an array as lists."""
+    return value.tolist() if isinstance(value, np.ndarray | np.generic) else value
+
+
 def has_come(place: int, last: int | None) -> bool:
     return last is not None and place >= last
-
-
-def make_pool(workers: Workers, address: str, start_timeout: float, max_failures: int) -> Pool:
-    if workers.most == 0:
-        return SerialPool()
-    return ray_pool(address).RayPool(workers, address, start_timeout, max_failures)
-
-
-def ray_pool(address: str) -> Any:
-    """The module that imports ray, which is imported where it is used and nowhere before."""
-    if "ray" not in sys.modules:  # it reads its environment once
-        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # they would look for a network
-        os.environ.setdefault("RAY_worker_niceness", "0")  # training is no background work: Ray's default is 15
-        if address == "local" and "RAY_AUTH_MODE" not in os.environ:
-            # A token of this run's own: else Ray writes one to the user's home.
-            os.environ.update(RAY_AUTH_MODE="token", RAY_AUTH_TOKEN=secrets.token_hex(32))
-    from pargrad.parallel import ray_pool
-
-    return ray_pool
-
-
-class Workers(NamedTuple):
-    """How many workers there must be to begin, how many to go on, and how many there should be."""
-
-    first: int
-    least: int
-    most: int
-
-
-def bounds_of_workers(
-    num_workers: int | str | tuple[int, int], shards: int | None, address: str, progress: str
-) -> Workers:
-    """A single number is what there should be, and must be to begin; a pair (least, most) begins with the least."""
-    if not isinstance(num_workers, tuple):
-        most = choose_workers(num_workers, shards, address, progress)
-        return Workers(most, min(most, 1), most)
-    whole = len(num_workers) == 2 and all(isinstance(n, int) and not isinstance(n, bool) for n in num_workers)
-    if not whole or not 1 <= num_workers[0] <= num_workers[1]:
-        raise ValueError(f"expected num_workers=(least, most) with 1 <= least <= most, got {num_workers!r}")
-    least, most = num_workers
-    return Workers(least, least, choose_workers(most, shards, address, progress))
-
-
-def choose_workers(num_workers: int | str, shards: int | None, address: str, progress: str) -> int:
-    """`num_workers` as a number, refused at once where it is more than the shards or than the cores of this machine."""
-    if isinstance(num_workers, bool) or not (
-        num_workers == "auto" or (isinstance(num_workers, int) and num_workers >= 0)
-    ):
-        raise ValueError(f"expected num_workers to be 'auto', 0 or a positive number, got {num_workers!r}")
-    local = address == "local" and not ray_is_initialized()
-    if num_workers == "auto":
-        cores = available_cores() if local else ray_pool(address).free_cores_of(address)
-        if shards is not None and cores > shards:
-            if progress != "off":
-                say(
-                    f"num_workers='auto' takes {shards} of {cores} free cores: a batch has {shards} shards; write "
-                    f"shards={1 << (cores - 1).bit_length()} to use more"
-                )
-            return shards
-        return max(cores, 1)
-    assert isinstance(num_workers, int)
-    if shards is not None and num_workers > shards:
-        raise ValueError(
-            f"expected at most as many workers as shards, got num_workers={num_workers} and shards={shards}: write "
-            f"shards={1 << (num_workers - 1).bit_length()}"
-        )
-    if local and num_workers > available_cores():
-        raise ResourcesError(
-            f"asked for {num_workers} workers of one core each, but this machine has {available_cores()} available "
-            f"cores: write num_workers={available_cores()}"
-        )
-    return num_workers
-
-
-def ray_is_initialized() -> bool:
-    ray = sys.modules.get("ray")  # who has not imported it has not initialised it
-    return ray is not None and ray.is_initialized()
 
 
 def check_data(data: Any, batch_size: int) -> Data:

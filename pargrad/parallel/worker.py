@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import pickle
 import signal
@@ -13,17 +14,19 @@ from threadpoolctl import threadpool_limits
 from pargrad.parallel import channel
 from pargrad.parallel.arena import Arena, mapped
 from pargrad.parallel.cores import keep_freed_memory
+from pargrad.parallel.machines import Envoy
 from pargrad.parallel.meeting import CalledOff, Meeting
 from pargrad.parallel.payload import follow_recipe
 from pargrad.parallel.pool import Member
+from pargrad.parallel.sampler import sampled
 from pargrad.parallel.step import Replica, Step, set_mode
 
 
 class Failure:
     """An error in a worker as it is sent: the error itself where it can be, and its traceback as text."""
 
-    def __init__(self, error: BaseException, worker: int):
-        self.worker = worker
+    def __init__(self, error: BaseException, where: str):
+        self.where = where
         self.called_off = isinstance(error, CalledOff)  # no failure of its own: another member's
         self.text = "".join(traceback.format_exception(error))
         self.message = f"{type(error).__name__}: {error}"
@@ -33,9 +36,9 @@ class Failure:
             self.error = None
 
     def as_error(self) -> BaseException:
-        """The error to raise in the driver, with the worker's traceback as a note."""
+        """The error to raise in the driver, with its traceback there as a note."""
         error = self.error or RuntimeError(self.message)
-        error.add_note(f"raised in worker {self.worker}:\n{self.text}")
+        error.add_note(f"raised in {self.where}:\n{self.text}")
         return error
 
 
@@ -46,7 +49,8 @@ def serve(address: str, worker: int) -> None:
     try:
         peer.send((worker, os.getpid()))
         keep_freed_memory()
-        with threadpool_limits(limits=1):
+        gc.freeze()  # Ray's objects stay: Python need not look through them for garbage again and again
+        with threadpool_limits(limits=1), sampled(f"worker {worker}"):
             Worker(peer, worker).work()
     except EOFError:
         os._exit(1)
@@ -60,6 +64,7 @@ class Worker:
         self.worker = worker
         self.data: dict[int, Any] = {}
         self.meeting = Meeting([])
+        self.envoy: Envoy | None = None  # where this is one, and no worker
         self.failed_attempt = -1
 
     def work(self) -> None:
@@ -72,7 +77,7 @@ class Worker:
             except EOFError:
                 raise
             except BaseException as error:
-                reply = Failure(error, self.worker)
+                reply = Failure(error, f"worker {self.worker}")
             self.peer.send(reply)
 
     # ----- what the driver asks for; what is returned is the reply -----
@@ -83,13 +88,13 @@ class Worker:
         self.replica = Replica(work, Arena(work.layout, mapped(descriptor, size)))
         os.close(descriptor)
 
-    def join(self, number: int, members: int, rounds: int) -> None:
-        """A place among the members, and new pipes to them."""
+    def join(self, number: int, members: int, rounds: int, share: range) -> None:
+        """A place among the members, who have these shards together, and new pipes to them."""
         self.meeting.close()
         self.meeting = Meeting(
             [(self.peer.receive_descriptor(), self.peer.receive_descriptor()) for _ in range(rounds)]
         )
-        self.member = Member(self.replica, number, members)
+        self.member = Member(self.replica, number, members, share, self.envoy)
 
     def take(self, number: int, recipe: Any, has_memory: bool) -> None:
         descriptor = self.peer.receive_descriptor() if has_memory else None
@@ -116,7 +121,7 @@ class Worker:
             self.meeting.call_off()
             raise
 
-    def evaluate(self, number: int, completed: int, chunk: Any) -> Any:
+    def evaluate(self, number: int, completed: int, chunks: list[Any]) -> list[Any]:
         self.replica.select(completed % 2)
         set_mode(self.replica.work.model, False)
-        return chunk.number, self.replica.evaluate(self.data[number], chunk)
+        return [(chunk.number, self.replica.evaluate(self.data[number], chunk)) for chunk in chunks]

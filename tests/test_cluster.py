@@ -1,0 +1,200 @@
+"""Many machines in one run: three nodes of a cluster, each a raylet of its own, through losses and newcomers."""
+
+import os
+import signal
+import time
+
+import numpy as np
+import pytest
+
+import pargrad as pg
+import pargrad.nn.functional as F
+from pargrad import nn, optim
+from pargrad.parallel import ResourcesError, Trainer
+from pargrad.parallel.machines import shares_of
+from pargrad.parallel.shards import aligned_nodes
+from tests import cluster
+from tests.cluster import ThreeNodes, after, processes, warned
+from tests.processes import gone, wait_until
+from tests.training import bits, examples
+
+pytestmark = pytest.mark.timeout(300)
+STEPS = 40
+
+
+@pytest.fixture(scope="module")
+def nodes():
+    nodes = ThreeNodes()
+    try:
+        yield nodes
+    finally:
+        nodes.close()
+
+
+def trainer_of(num_workers, **options):
+    """Running statistics, two groups of parameters, a penalty, a norm that is clipped, a short last batch."""
+    pg.manual_seed(1)
+    model = nn.Sequential(nn.Linear(12, 2000), nn.Tanh(), nn.Linear(2000, 8), nn.BatchNorm1d(8), nn.Linear(8, 5))
+    first, *others = model.parameters()
+    optimizer = optim.AdamW([{"params": [first], "lr": 0.01}, {"params": others}], lr=0.002)
+    settings = {"batch_size": 60, "clip_norm": 0.5, "penalty": penalty, "progress": "off", "start_timeout": 40.0}
+    return Trainer(model, F.cross_entropy, optimizer, num_workers=num_workers, **settings, **options)
+
+
+def penalty(model):
+    return 0.01 * (model[0].weight ** 2).sum()
+
+
+def serial(steps):
+    with trainer_of(0) as trainer:
+        history = trainer.fit(examples(), max_steps=steps)
+        scores = trainer.evaluate(examples(700, seed=9)), trainer.predict(examples(700, seed=9)[0]).tobytes()
+    return bits(trainer), [entry["loss"] for entry in history], scores
+
+
+# ----- what is done in the cluster's process -----
+
+
+class Fails:
+    """A data set whose examples cannot be had on the workers."""
+
+    def __len__(self):
+        return 256
+
+    def batch(self, indices, generator):
+        raise ZeroDivisionError("as asked")
+
+
+def train_and_score():
+    """A run on three machines, a worker of which is lost in the middle of a step; errors in between."""
+    with trainer_of(4) as trainer, warned() as said:
+        pool = trainer.open()
+        pool.wait_for(4)
+        with after(pool, 20, lambda: cluster.send_signal(signal.SIGKILL, processes("WorkerActor")[:1])):
+            history = trainer.fit(examples(), max_steps=STEPS)
+        workers = [peer.workers for peer in pool.members]
+        scores = trainer.evaluate(examples(700, seed=9)), trainer.predict(examples(700, seed=9)[0]).tobytes()
+        errors = [error_of(trainer, data) for data in (Fails(), a_file_that_is_gone())]
+        traffic, gradient = pool.traffic, sum(p.numel() * p.element_size() for p in trainer.model.parameters())
+    return bits(trainer), [entry["loss"] for entry in history], scores, workers, errors, traffic, gradient, said
+
+
+def a_file_that_is_gone():
+    x, y = examples(100)
+    np.save(f"{cluster.directory}/x.npy", x)
+    data = np.load(f"{cluster.directory}/x.npy", mmap_mode="r"), y
+    os.unlink(f"{cluster.directory}/x.npy")
+    return data
+
+
+def error_of(trainer, data):
+    try:
+        trainer.evaluate(data)
+    except Exception as error:
+        return type(error), "\n".join([str(error), *getattr(error, "__notes__", [])])
+
+
+def lose_and_gain():
+    """A core gets free, a node is killed in mid-step, another one joins, an agent falls silent, and all are killed."""
+    from pargrad.parallel import crew, ray_cluster
+
+    crew.LATE_SECONDS, crew.LATE_MEDIANS, ray_cluster.ANSWER_SECONDS = 0.5, 0.0, 1.0
+    ray_cluster.AGAIN_SECONDS = 3.0
+    with trainer_of((1, 4)) as trainer, warned() as said:
+        with cluster.core_in_use():
+            pool = trainer.open()
+            pool.wait_for(3)
+            trainer.fit(examples(), max_steps=1)
+        cluster.wait_for_workers(pool, 4, lambda: trainer.fit(examples(), max_steps=1))
+        grown = sorted(peer.workers for peer in pool.members)
+        with after(pool, trainer.steps + 10, lambda: cluster.kill_node(cluster.nodes[-1])):
+            trainer.fit(examples(), max_steps=30)
+        left, before = pool.workers, trainer.steps
+        cluster.add_node()
+        cluster.wait_for_workers(pool, 4, lambda: trainer.fit(examples(), max_steps=1))
+        joined = trainer.steps - before
+        trainer.fit(examples(), max_steps=10)
+        pool.start_timeout = 1.0
+        victim = processes("Agent")[-1]
+        with after(pool, trainer.steps + 5, lambda: cluster.send_signal(signal.SIGSTOP, [victim])):
+            trainer.fit(examples(), max_steps=30)
+        cluster.send_signal(signal.SIGCONT, [victim])
+        trainer.fit(examples(), max_steps=1)
+        pool.start_timeout = 40.0
+        with after(pool, trainer.steps + 5, lambda: cluster.send_signal(signal.SIGKILL, processes("Agent"))):
+            trainer.fit(examples(), max_steps=20)
+        steps, failures = trainer.steps, pool.failures_in_all
+        wait_until(lambda: gone([victim]), 30, "the end of an agent that was given up")
+    return bits(trainer), steps, grown, joined, left, failures, said
+
+
+def ask_for_too_many():
+    started = time.monotonic()
+    with trainer_of(8) as trainer:
+        trainer.start_timeout = 1.0
+        try:
+            trainer.open()
+        except ResourcesError as error:
+            return str(error), time.monotonic() - started
+
+
+def kinds_of_pool():
+    """The pool where all workers have room on the driver's node; and how many workers there can be."""
+    with trainer_of(2) as small, trainer_of("auto") as large:
+        return type(small.open()).__name__, small.num_workers, large.num_workers
+
+
+# ----- tests -----
+
+
+def test_three_machines_train_and_score_with_the_bits_of_one_process(nodes):
+    state, losses, scores, workers, errors, traffic, gradient, said = nodes.call(train_and_score)
+    assert (state, losses, scores) == serial(STEPS)
+    assert workers == [2, 1, 1]
+    assert [line for line in said if "(process" in line and "was lost while" in line]
+    for share, one in zip(shares_of(workers, 8), traffic):
+        formula = (len(aligned_nodes(share)) + 1) * 2 / 3 * gradient
+        assert one.steps == STEPS
+        assert one.bytes / STEPS == pytest.approx(formula, rel=0.15)
+    (kind, text), (missing, told) = errors
+    assert kind is ZeroDivisionError
+    assert "in the evaluation of examples 0 to 255" in text
+    assert "raised in worker" in text
+    assert "raised in machine" in text
+    assert missing is FileNotFoundError
+    assert f"on machine {os.uname().nodename}, " in told
+    assert "x.npy" in told
+
+
+def test_nodes_that_join_are_killed_in_mid_step_or_fall_silent_change_no_bit(nodes):
+    state, steps, grown, joined, left, failures, said = nodes.call(lose_and_gain)
+    assert state == serial(steps)[0]
+    assert grown == [1, 1, 2]
+    assert left == 3
+    assert joined > 0
+    assert failures >= 2 + 2
+    assert [line for line in said if line.startswith("machine ") and " was lost while" in line]
+    assert [line for line in said if line.startswith("machine ") and " was late and given up while" in line]
+
+
+def test_a_full_cluster_is_said_in_time(nodes):
+    told, seconds = nodes.call(ask_for_too_many)
+    assert told.startswith("asked for 8 workers of one core each, but the cluster has ")
+    assert told.count(" free") >= 4  # of all, and of each node
+    assert seconds < 10
+
+
+def test_workers_that_have_room_on_the_drivers_node_are_on_no_other(nodes):
+    assert nodes.call(kinds_of_pool) == ("RayPool", 2, 4)
+
+
+def test_machines_of_other_kinds():
+    from pargrad.parallel.ray_agent import facts
+    from pargrad.parallel.ray_cluster import differences
+
+    here = facts()
+    assert list(differences(here, here)) == []
+    said = list(differences(here, here._replace(host="other", processor="Z80", numpy="1.0")))
+    assert [line.partition(" has ")[2].partition(",")[0] for line in said] == ["numpy 1.0", "processor Z80"]
+    with pytest.raises(ResourcesError, match=r"machine other has python 2.7, and this one 3\."):
+        list(differences(here, here._replace(host="other", python="2.7")))
