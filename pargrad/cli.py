@@ -8,9 +8,40 @@ from collections.abc import Sequence
 from types import ModuleType
 from typing import Any
 
-from pargrad.commands import train
+from pargrad.commands import (
+    bench,
+    chaos,
+    completion,
+    doctor,
+    plan,
+    plot,
+    predict,
+    profile,
+    report,
+    runs,
+    score,
+    simulate,
+    submit,
+    train,
+)
+from pargrad.commands.inside_job import check_job
 
-COMMANDS: dict[str, ModuleType] = {"train": train}
+COMMANDS: dict[str, ModuleType] = {
+    "train": train,
+    "score": score,
+    "predict": predict,
+    "runs": runs,
+    "plot": plot,
+    "report": report,
+    "profile": profile,
+    "submit": submit,
+    "bench": bench,
+    "doctor": doctor,
+    "chaos": chaos,
+    "completion": completion,
+    "plan": plan,
+    "simulate": simulate,
+}
 EXIT_USAGE, EXIT_INTERRUPTED, EXIT_TERMINATED = 2, 130, 143
 
 
@@ -22,6 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command and gives its exit code."""
     from pargrad.commands.options import parse
     from pargrad.parallel.errors import PargradError
+    from pargrad.parallel.sampler import sampled
 
     def terminate(number: int, frame: Any) -> None:
         signal.signal(number, signal.SIG_IGN)  # the way out is not interrupted
@@ -30,7 +62,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     command, options = parse(COMMANDS, sys.argv[1:] if arguments is None else arguments)
     before = signal.signal(signal.SIGTERM, terminate)
     try:
-        return command.run(options)
+        check_job(options)
+        with sampled("driver"):
+            return command.run(options)
     except PargradError as error:
         return complain(error, error.exit_code)
     except (ValueError, OSError) as error:

@@ -5,6 +5,7 @@ import gzip
 import json
 import os
 import re
+import secrets
 import shlex
 import shutil
 import signal
@@ -16,7 +17,7 @@ import pytest
 
 from pargrad.cli import COMMANDS, EXIT_INTERRUPTED, EXIT_TERMINATED, main
 from pargrad.commands.options import explanations
-from tests.processes import descendants, gone, wait_until, workers_of
+from tests.processes import descendants, gone, marked, shared_files, wait_until, workers_of
 
 KEYS = {
     "accuracy", "loss", "train_seconds", "samples_per_second", "steps", "num_workers", "shards", "dataset",
@@ -24,10 +25,21 @@ KEYS = {
 }  # fmt: skip
 
 
-def start(*arguments):
+def start(*arguments, **environment):
+    """The command, as from a terminal of its own."""
     return subprocess.Popen(
-        [sys.executable, "-m", "pargrad", *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [sys.executable, "-m", "pargrad", *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, **environment},
+        start_new_session=True,
     )
+
+
+def send(process, number):
+    """Sends a signal to the command; Ctrl-C goes to all that a terminal has in its foreground."""
+    os.killpg(process.pid, number) if number == signal.SIGINT else process.send_signal(number)
 
 
 @pytest.fixture(scope="module")
@@ -66,26 +78,53 @@ def test_figures_and_what_is_printed(runs):
         assert "\r" not in errors  # no bar where there is no terminal
 
 
-@pytest.mark.timeout(100)
-@pytest.mark.parametrize(("number", "code"), [
-    (signal.SIGINT, EXIT_INTERRUPTED),
-    (signal.SIGTERM, EXIT_TERMINATED),
-    (signal.SIGKILL, -signal.SIGKILL),
-])  # fmt: skip
-def test_a_signal_ends_the_command_and_its_workers(number, code):
-    process = start("train", "mnist", "--num-workers", "1", "--epochs", "100000")
+SIGNALS = [
+    (signal.SIGINT, EXIT_INTERRUPTED, "pargrad: interrupted; without --run-dir there is no checkpoint"),
+    (signal.SIGTERM, EXIT_TERMINATED, "pargrad: terminated; without --run-dir there is no checkpoint"),
+    (signal.SIGKILL, -signal.SIGKILL, ""),
+]
+
+
+def check_the_end(process, mark, number, code, told):
+    """The command, sent this signal, says what there is to say, and leaves nothing."""
+    files, workers = shared_files(), workers_of(process.pid)
+    send(process, number)
+    wait_until(lambda: gone(workers), 60 if number != signal.SIGKILL else 10, "the end of the workers")
+    assert process.wait(60) == code
+    errors = process.stderr.read()
+    assert told in errors and "Traceback" not in errors
+    if number == signal.SIGKILL:  # Ray's own two agents end by themselves
+        wait_until(lambda: not marked(mark), 30, "the end of Ray")
+    assert marked(mark) == []
+    assert shared_files() == files
+
+
+def long_run(mark):
+    return start("train", "mnist", "--num-workers", "1", "--epochs", "100000", PARGRAD_TEST=mark)
+
+
+@pytest.mark.timeout(200)
+@pytest.mark.parametrize(("number", "code", "told"), SIGNALS)
+def test_a_signal_ends_the_command_and_its_workers(number, code, told):
+    process = long_run(mark := secrets.token_hex(8))
     try:
-        for line in process.stdout:
-            if line.startswith("epoch 2/"):
-                break
-        workers, below = workers_of(process.pid), list(descendants(process.pid))
-        assert len(workers) == 1
-        process.send_signal(number)
-        wait_until(lambda: gone(workers), 10, "the end of the workers")
-        assert process.wait(30) == code
-        if number != signal.SIGKILL:  # Ray's own two agents need longer then
-            assert gone(below)
-            assert "Traceback" not in process.stderr.read()
+        # The command begins at once, and its worker comes when Ray has started.
+        wait_until(lambda: workers_of(process.pid), 100, "the start of the worker")
+        check_the_end(process, mark, number, code, told)
+    finally:
+        process.kill()
+        process.communicate()
+
+
+@pytest.mark.timeout(200)
+@pytest.mark.parametrize(("number", "code", "told"), SIGNALS)
+def test_a_signal_while_ray_starts_ends_ray_too(number, code, told):
+    """The command then takes the seconds that Ray needs to start, for nothing can end it before."""
+    process = long_run(mark := secrets.token_hex(8))
+    try:
+        wait_until(lambda: any("gcs_server" in each for each in descendants(process.pid).values()), 60, "Ray's start")
+        assert not workers_of(process.pid)
+        check_the_end(process, mark, number, code, told)
     finally:
         process.kill()
         process.communicate()
@@ -162,6 +201,17 @@ def test_a_run_whose_checkpoints_are_all_damaged_ends_with_5(unbroken, tmp_path,
     assert main([*arguments, "--resume", "never"]) == 2
 
 
+def test_a_path_to_resume_goes_back_to_that_checkpoint(unbroken, tmp_path, capsys):
+    directory = tmp_path / "copy"
+    shutil.copytree(unbroken[0], directory)
+    *_, oldest = sorted(directory.glob("checkpoints/step-*"), reverse=True)
+    arguments = [*LONG, "--num-workers", "0", "--epochs", "6", "--run-dir", str(directory), "--resume", str(oldest)]
+    assert main(arguments) == 0
+    printed, errors = capsys.readouterr()
+    assert f"{oldest}: going on after step {int(oldest.name.removeprefix('step-'))}" in errors
+    assert printed.splitlines()[-1] == unbroken[1]
+
+
 def test_another_learning_rate_must_be_said(unbroken, tmp_path, capsys):
     directory = tmp_path / "copy"
     shutil.copytree(unbroken[0], directory)
@@ -184,7 +234,7 @@ def test_another_learning_rate_must_be_said(unbroken, tmp_path, capsys):
     (["--checkpoint-steps", "3"], 2, "need a --run-dir"),
     (["--run-dir", "/proc/pargrad"], 2, "/proc/pargrad"),
     (["--json", "no/such/directory/out.json"], 2, "no directory"),
-    (["--lr", "-1", "--num-workers", "0"], 2, "lr >= 0"),
+    (["--lr", "-1", "--num-workers", "0"], 2, "--lr -1.0: expected a finite number >= 0"),
 ])  # fmt: skip
 def test_wrong_values_end_in_one_message(arguments, code, told, capsys):
     assert main(["train", "mnist", *arguments]) == code
@@ -194,7 +244,6 @@ def test_wrong_values_end_in_one_message(arguments, code, told, capsys):
 
 
 @pytest.mark.parametrize(("arguments", "told"), [
-    (["train", "cifar"], "'mnist', 'fashion-mnist'"),
     (["train", "mnist", "--num-wrkers", "2"], "Did you mean --num-workers?"),
     (["train", "mnist", "--model", "rnn"], "'mlp', 'cnn'"),
     (["train", "mnist", "--lr", "fast"], "fast"),

@@ -7,16 +7,20 @@ from pathlib import Path
 
 import pytest
 
+from pargrad.cli import COMMANDS
+
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
 EXAMPLES = (ROOT / "examples" / "README.md").read_text()
+CONTRIBUTING = (ROOT / ".github" / "CONTRIBUTING.md").read_text()
+CHANGELOG = (ROOT / ".github" / "CHANGELOG.md").read_text()
 
 
 def blocks(text, language):
     return re.findall(rf"^```{language}\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
 
 
-PROGRAMS = [block for block in blocks(README, "python") if "import" in block]
+PROGRAMS = [block for text in (README, CONTRIBUTING) for block in blocks(text, "python") if "import" in block]
 
 
 @pytest.mark.parametrize("number", range(len(PROGRAMS)))
@@ -35,7 +39,7 @@ def test_programs_run(number, tmp_path):
 
 
 def test_there_are_programs():
-    assert len(PROGRAMS) == 2
+    assert len(PROGRAMS) == 2 + len(blocks(CONTRIBUTING, "python")) == 5
 
 
 def test_ci_runs_the_test_command():
@@ -46,7 +50,23 @@ def test_ci_runs_the_test_command():
     assert test in lines
 
 
-@pytest.mark.parametrize("name", ["README.md", "examples/README.md"])
+def test_contributors_are_told_what_ci_runs():
+    told = re.findall(r"`(ruff [^`]+|mypy)`", CONTRIBUTING)
+    steps = (ROOT / ".github" / "workflows" / "checks.yml").read_text()
+    hooks = (ROOT / ".pre-commit-config.yaml").read_text()
+    assert len(told) == 3
+    for command in told:
+        assert f"- run: {command.replace('format .', 'format --check .')}\n" in steps
+        assert f"entry: {command.removesuffix(' .')}" in hooks
+    (install,) = (block.strip().split(" && ") for block in blocks(CONTRIBUTING, "sh"))
+    assert f"- run: {install[1]}\n" in steps
+
+
+def test_the_changes_name_every_command():
+    assert set(re.findall(r"`(\w+)`", CHANGELOG.partition("The command:")[2])) == set(COMMANDS)
+
+
+@pytest.mark.parametrize("name", ["README.md", "examples/README.md", ".github/CONTRIBUTING.md"])
 def test_links_and_tests_that_are_named_exist(name):
     text = (ROOT / name).read_text()
     links = [link for link in re.findall(r"\]\(([^)]+)\)", text) if not link.startswith("http")]

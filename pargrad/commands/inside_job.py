@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-PATHS = ("run_dir", "json")  # options that name what a command writes
+PATHS = ("run_dir", "json", "out", "picture", "timeline")  # options that name what a command writes
 
 
 def inside_job() -> bool:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import itertools
 import re
 import sys
 import typing
-from argparse import RawDescriptionHelpFormatter
+from argparse import SUPPRESS, RawDescriptionHelpFormatter
 from collections.abc import Sequence
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -27,7 +29,7 @@ class Formatter(RawDescriptionHelpFormatter, DefaultHelpFormatter):
         text = super()._get_help_string(action)
         if action.default is None:
             text = text.replace("default: %(default)s", "")
-        return text.replace("type: %(type)s, ", "").replace("type: %(type)s", "").replace(" ()", "")
+        return text.replace("type: %(type)s, ", "").replace("type: %(type)s", "").replace(" ()", "").replace(", )", ")")
 
 
 class Parser(ArgumentParser):
@@ -96,6 +98,11 @@ def make_subparser(name: str, module: ModuleType) -> Parser:
             settings["type"] = hints[field.name]
         if "positional" in field.metadata:
             nargs: dict[str, Any] = {} if required else {"nargs": "?"}
+            if typing.get_origin(hints[field.name]) is list:
+                (settings["type"],), nargs = typing.get_args(hints[field.name]), {"nargs": "+"}
+            if not required:  # else argparse would put the default over what a file says
+                settings["help"] += f" (default: {field.default})"
+                settings["default"] = SUPPRESS
             parser.add_argument(field.name, **settings, **nargs)
         else:
             parser.add_argument(f"--{field.name}", **settings, **({"required": True} if required else {}))
@@ -113,6 +120,10 @@ def parse(commands: dict[str, ModuleType], arguments: Sequence[str]) -> tuple[Mo
     """The subcommand's module, and its Options filled in."""
     before, rest = cut_at_dashes(arguments)
     parser = make_parser(commands)
+    if before and before[0] in commands:
+        for path in values_of("--config", before):
+            if (wrong := wrong_in_config(path, commands[before[0]])) is not None:
+                parser.error(f"--config {path}: {wrong}")
     parsed = parser.parse_args(before)
     module = commands[parsed.command]
     fields = {field.name: field for field in dataclasses.fields(module.Options)}
@@ -120,7 +131,40 @@ def parse(commands: dict[str, ModuleType], arguments: Sequence[str]) -> tuple[Mo
     takes_rest = [name for name, field in fields.items() if "rest" in field.metadata]
     if rest is not None and not takes_rest:
         parser.error(f"pargrad {parsed.command} takes nothing behind --, got {' '.join(rest)}")
+    for name, field in fields.items():
+        names_code = field.metadata.get("command_line_only", lambda value: False)
+        if names_code(values.get(name)) and values[name] not in before:
+            parser.error(
+                f"{values[name]!r} names something to import, which is never taken from a file: write "
+                f"pargrad {parsed.command} {values[name]} on the command line, and --config behind it"
+            )
     return module, module.Options(**values, **{name: tuple(rest or ()) for name in takes_rest})
+
+
+def values_of(flag: str, arguments: list[str]) -> list[str]:
+    """What is given to a flag, as `--flag value` or `--flag=value`."""
+    behind = [value for name, value in itertools.pairwise(arguments) if name == flag]
+    return behind + [argument.partition("=")[2] for argument in arguments if argument.startswith(f"{flag}=")]
+
+
+def wrong_in_config(path: str, module: ModuleType) -> str | None:
+    """Why a file cannot be one of options; None where it can, as far as can be told without their types."""
+    import yaml
+
+    try:
+        held = yaml.safe_load(Path(path).read_text())
+    except (OSError, UnicodeDecodeError) as error:
+        return f"it cannot be read: {error}"
+    except yaml.YAMLError as error:
+        return f"it is no YAML: {' '.join(str(error).split())}"
+    names = [field.name for field in dataclasses.fields(module.Options)]
+    if not isinstance(held, dict):
+        return f"expected lines such as {names[-1]}: value, got {type(held).__name__}"
+    for name in held:
+        if name not in names:
+            near = difflib.get_close_matches(str(name), names, 1)
+            return f"there is no option {name}{f', did you mean {near[0]}?' if near else f': {names}'}"
+    return None
 
 
 def cut_at_dashes(arguments: Sequence[str]) -> tuple[list[str], list[str] | None]:

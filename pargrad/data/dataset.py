@@ -96,7 +96,9 @@ def as_data(data: Any) -> Data:
         return ExampleData(data)
     if isinstance(data, Sequence) and not isinstance(data, str):
         return ArrayData(*data)
-    if isinstance(data, DataLoader | IterableDataset) or (hasattr(data, "__iter__") and not hasattr(data, "__getitem__")):
+    if isinstance(data, DataLoader | IterableDataset) or (
+        hasattr(data, "__iter__") and not hasattr(data, "__getitem__")
+    ):
         has_dataset = hasattr(data, "dataset")
         instead = "its dataset (loader.dataset)" if has_dataset else "(x, y) arrays or a data set with __getitem__"
         raise TypeError(

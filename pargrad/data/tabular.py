@@ -12,7 +12,7 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -72,7 +72,7 @@ def read_table(
             continue
         if array.dtype.kind not in "biuf":
             raise DataError(f"{path}: {name} is of {array.dtype}: expected numbers")
-        wrong = np.argwhere(~np.isfinite(array)) if array.dtype.kind == "f" else ()
+        wrong = np.argwhere(~np.isfinite(array)) if array.dtype.kind == "f" else np.empty((0, 1))
         if len(wrong):
             row, *place = wrong[0].tolist()
             at = f" at {place}" if place else ""
@@ -124,7 +124,7 @@ def read_csv(path: Path, target: str | None, ignore: Sequence[str], with_target:
     names, rows, lines = rows_of_csv(path)
     for name in (*ignore, *([target] if target is not None and with_target else ())):
         if name not in names:
-            raise DataError(f"{path} has no column {name!r}{near(name, names)}. Its columns are {', '.join(names)}")
+            raise DataError(f"{path} has no column {name!r}, only {', '.join(names)}{near(name, names)}")
     if target is None:
         raise DataError(f"{path}: which column is to be predicted? Write --target COLUMN, one of {', '.join(names)}")
     if target in ignore:
@@ -166,7 +166,7 @@ def rows_of_csv(path: Path) -> tuple[list[str], list[list[str]], list[int]]:
         raise DataError(f"{path} is empty: expected a header, and a row for each example")
     names = [name.strip() for name in rows[0]]
     if all(is_number(name) for name in names):
-        raise DataError(f"{path} has no header: its first line is {', '.join(names[:4])}. Write the columns' names there")
+        raise DataError(f"{path} has no header: its first line is {', '.join(names[:4])}. Write names of columns there")
     twice = [name for name in names if names.count(name) > 1]
     if twice or not all(names):
         wrong = f"two columns named {twice[0]!r}" if twice else "a column without a name"
@@ -203,7 +203,7 @@ def numbers_of(path: Path, name: str, column: np.ndarray, lines: list[int]) -> n
     if not np.isfinite(numbers).all():
         wrong = int((~np.isfinite(numbers)).argmax())
         raise DataError(
-            f"{path}, line {lines[wrong]}, column {name!r}: {column[wrong]} is not finite: fill it in, or remove the row"
+            f"{path}, line {lines[wrong]}, column {name!r}: {column[wrong]} is not finite: correct it or remove the row"
         )
     return numbers
 
@@ -217,8 +217,9 @@ def is_number(text: str) -> bool:
 
 
 def near(name: str, names: Iterable[str]) -> str:
-    found = difflib.get_close_matches(name, list(names), 1)
-    return f", did you mean {found[0]!r}?" if found else ""
+    """The end of a message: the one among the names that may have been meant."""
+    found = difflib.get_close_matches(name, list(names), 1, 0.5)
+    return f"; did you mean {found[0]!r}?" if found else ""
 
 
 # ----- the recipe -----
@@ -321,9 +322,10 @@ def classes_of(table: Table, task: str) -> tuple[str, ...] | None:
     y = table.target
     assert y is not None
     texts = y.dtype.kind == "U"
-    if task == "regression" or (task == "auto" and not texts and not (are_labels(y) and len(np.unique(y)) <= MOST_CLASSES)):
-        if texts:
-            raise DataError(f"{table.path}: the target {table.target_name!r} holds texts, which are no regression's")
+    if texts and task == "regression":
+        raise DataError(f"{table.path}: the target {table.target_name!r} holds texts, which are no regression's")
+    few = texts or (are_labels(y) and len(np.unique(y)) <= MOST_CLASSES)
+    if task == "regression" or (task == "auto" and not few):
         return None
     if not texts and not are_labels(y):
         wrong = f"shape {y.shape}" if y.ndim > 1 else f"{y[y % 1 != 0][0]}"

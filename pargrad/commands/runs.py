@@ -1,0 +1,65 @@
+"""`pargrad runs`: lists run directories, and what they have come to, side by side."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+from pargrad.commands.options import POSITIONAL
+from pargrad.commands.table import UNKNOWN, shown, table
+
+HELP = "list and compare run directories"
+EXAMPLES = """\
+  pargrad runs runs                         every run below the directory runs
+  pargrad runs runs/first runs/second       these two; options in which they differ have a column
+  pargrad runs runs --json                  as a list of JSON objects\
+"""
+
+
+@dataclass
+class Options:
+    """List run directories side by side: what they trained, how far they are, and what they have come to.
+
+    Args:
+        directories: run directories, or directories with some below them
+        json: print a list of JSON objects with all figures, options and the whole hash
+    """
+
+    directories: list[str] = field(metadata=POSITIONAL)
+    json: bool = False
+
+
+def run(options: Options) -> int:
+    from pargrad.reporting.runs import differing_options, find_runs, read_run, summary
+
+    runs = [read_run(path) for path in find_runs(options.directories)]
+    summaries = [summary(each) for each in runs]
+    if options.json:
+        print(json.dumps([{**each, "options": one.config} for each, one in zip(summaries, runs)], indent=2))
+        return 0
+    differing = differing_options(runs)
+    rows = [[*in_words(each), *(shown(values[i]) for values in differing.values())] for i, each in enumerate(summaries)]
+    print(table([*HEADINGS, *differing], rows))
+    return 0
+
+
+HEADINGS = ("run", "model", "data", "step", "epoch", "loss", "best accuracy", "samples/s", "state sha256", "when")
+
+
+def in_words(figures: dict[str, Any]) -> list[str]:
+    """A run's figures in the order of HEADINGS."""
+    when = figures["when"]
+    return [
+        figures["name"],
+        shown(figures["model"]),
+        shown(figures["data"]),
+        f"{figures['step']:,}",
+        str(figures["epoch"]),
+        shown(figures["loss"], "{:.4f}"),
+        shown(figures["best_validation_accuracy"], "{:.2%}"),
+        shown(figures["samples_per_second"], "{:,.0f}"),
+        shown(figures["state_sha256"], "{:.12}"),
+        UNKNOWN if when is None else time.strftime("%Y-%m-%d %H:%M", time.localtime(when)),
+    ]

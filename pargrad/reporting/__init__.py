@@ -1,0 +1,1 @@
+"""What people look at: run directories read back, figures, pages and flame graphs."""
