@@ -2,16 +2,13 @@
 
 `--num-workers` auto takes the free cores, 0 stays in this process: the figures are the same, to the last bit.
 `--data-dir` names the directory of the full set's four files; without it, it is the embedded subset of 5,000 images.
-`--picture mnist.png` draws some digits, what they were taken for, and the confusion matrix (matplotlib).
 """
 
 import pargrad.nn.functional as F
 from examples import command
-from pargrad import manual_seed, nn, optim, tensor
+from pargrad import manual_seed, nn, optim
 from pargrad.data import mnist
 from pargrad.parallel import Trainer
-from pargrad.reporting.figures import save
-from pargrad.reporting.pictures import predictions_picture
 
 
 def main(
@@ -21,7 +18,6 @@ def main(
     seed: int = 0,
     every: int = 20,
     dtype: str = "float32",
-    picture: str | None = None,
 ) -> dict[str, float]:
     data = mnist.load("mnist", data_dir=data_dir)
     print(f"MNIST: {data.source}")
@@ -46,10 +42,6 @@ def main(
             figures[f"loss in epoch {epoch}"] = loss
             figures[f"accuracy after epoch {epoch}"] = accuracy
             print(f"epoch {epoch}: loss {loss:.6f}, test accuracy {accuracy:.2%}")
-        if picture:
-            probabilities = F.softmax(tensor(trainer.predict(test)), dim=1).numpy()
-            classes = mnist.DATA_SETS["mnist"].classes
-            save(predictions_picture(data.test_images, data.test_labels, probabilities, classes), picture)
     return figures
 
 

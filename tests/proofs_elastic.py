@@ -1,6 +1,7 @@
 """A long proof about steps on workers that come, die and stop at any line: nobody can tell from what they come to."""
 
 import itertools
+import math
 import warnings
 from collections import Counter, deque
 from typing import NamedTuple
@@ -118,9 +119,14 @@ class Outcome(NamedTuple):
 
 def half_after(pool, steps):
     """All of what is current after so many steps."""
-    half = pool.arena.halves[steps % 2]
-    states = [array for arrays in half.states.values() for array in arrays]
-    arrays = (*half.parameters.values(), *states, *half.buffers, half.steps)
+    layout, half = pool.arena.layout, pool.arena.halves[steps % 2]
+    # What lies between two parameters is nobody's, and an update that takes both in one run may write there.
+    flat = [
+        array[offset : offset + math.prod(spec.shape)]
+        for spec, offset in zip(layout.parameters, layout.offsets)
+        for array in (half.parameters[spec.dtype], *half.states[spec.dtype])
+    ]
+    arrays = (*flat, *half.buffers, half.steps)
     # A nan is a nan: which of a processor's it is depends on the place in a vector where it arose.
     return [np.where(np.isnan(array), np.array(np.nan, array.dtype), array).tobytes() if array.dtype.kind == "f"
             else array.tobytes() for array in arrays]  # fmt: skip

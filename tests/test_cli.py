@@ -94,7 +94,7 @@ def check_the_end(process, mark, number, code, told):
     errors = process.stderr.read()
     assert told in errors and "Traceback" not in errors
     if number == signal.SIGKILL:  # Ray's own two agents end by themselves
-        wait_until(lambda: not marked(mark), 30, "the end of Ray")
+        wait_until(lambda: not marked(mark), 90, "the end of Ray")
     assert marked(mark) == []
     assert shared_files() == files
 

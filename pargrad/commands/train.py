@@ -173,6 +173,7 @@ def train_task(task: Task, options: Options) -> dict[str, Any]:
             keep_options(task, options, optimizer, batch_size, epochs)
         results = try_out(trainer, task) if options.fast_dev_run else fit(trainer, task, epochs)
         history, workers = trainer.history, trainer.num_workers
+        here = trainer.pool.taken_here if trainer.pool else 0
     seconds = sum(entry["seconds"] for entry in history)
     figures = {
         **plain(results),
@@ -187,6 +188,8 @@ def train_task(task: Task, options: Options) -> dict[str, Any]:
     figures.pop("count", None)
     said = f"{task.held_out} {in_words(results)} on {results['count']:,} examples; " if "count" in results else ""
     tell(f"{said}trained in {seconds:.1f} s, {figures['samples_per_second']:,.0f} samples/s")
+    if here:
+        tell(f"{here:,} of {figures['steps']:,} steps were taken by this process, before the workers had started")
     tell(f"state sha256 {figures['state_sha256']}")
     return figures
 

@@ -186,6 +186,7 @@ class Pool:
     replica: Replica  # this process's, whose model is the user's
     completed = 0  # steps since it was opened; the half of that parity is the current one
     runs = 0  # calls of `run`
+    taken_here = 0  # steps that this process took for workers that were not there
     lost: tuple[str, ...] = ()  # a description of every worker that was lost
 
     def open(self, work: Work) -> None:

@@ -252,6 +252,7 @@ class RayPool(CrewPool):
                 return False
             self.member.step(data, taken[0], self.completed, self.runs, clip_norm, lambda: None)
             self.completed += 1
+            self.taken_here += 1
             yield from self.completed_of(taken, 1)
         return True
 
