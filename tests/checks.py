@@ -5,6 +5,7 @@ direction in and one out: two dot products, whatever the shapes. That of complex
 what a complex gradient is meant for. The tolerances are constants: a test cannot be made to pass by a wider one.
 """
 
+import re
 import zlib
 
 import numpy as np
@@ -348,3 +349,8 @@ def check_second_derivative(function, arrays):
         return (*(each for each in found if each is not None), *(1 * x for x in wanted))
 
     return check_derivative(gradients, arrays)
+
+
+def title(argument):
+    """An argument as the name of a test: without addresses, so that every process has the same names."""
+    return re.sub(r" at 0x[0-9a-f]+", "", str(argument))

@@ -9,6 +9,7 @@ import torch
 import pargrad as pg
 import pargrad.nn.functional as F
 from pargrad import nn
+from tests.checks import title
 from tests.higher import assert_as_finite, second_gradients
 
 torch.set_num_threads(1)  # tiny arrays: threads that wait for each other take ten times as long
@@ -289,7 +290,7 @@ def test_the_checker_sees_a_difference(wrong, told):
 
 
 @pytest.mark.parametrize("dtype", TOLERANCE)
-@pytest.mark.parametrize("case", CASES, ids=repr)
+@pytest.mark.parametrize("case", CASES, ids=title)
 def test_functions(case, dtype):
     assert_same_outcome(case, dtype, getattr(F, case.name), getattr(torch.nn.functional, case.name))
 
@@ -305,7 +306,7 @@ HELD = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("case", HELD, ids=repr)
+@pytest.mark.parametrize("case", HELD, ids=title)
 def test_modules(case):
     kind = MODULES[case.name]
     assert_same_outcome(
@@ -377,7 +378,7 @@ EXTREMES = [
 
 
 @pytest.mark.parametrize("dtype", TOLERANCE)
-@pytest.mark.parametrize("case", EXTREMES, ids=repr)
+@pytest.mark.parametrize("case", EXTREMES, ids=title)
 def test_extremes(case, dtype):
     test_functions(case, dtype)
     value, gradient, *_ = outcome(pg, getattr(F, case.name), case, dtype)
@@ -421,7 +422,7 @@ def test_what_torch_overflows_at_is_finite():
 @pytest.mark.parametrize("case", [
     Case("binary_cross_entropy", np.array([0.0, 1, 0, 1, 0.5]), np.array([0.0, 1, 1, 0, 0.5])),
     Case("cosine_embedding_loss", np.zeros((2, 3)), np.ones((2, 3)), np.array([1.0, -1.0])),
-], ids=repr)  # fmt: skip
+], ids=title)  # fmt: skip
 def test_where_torchs_epsilon_is_of_float32(case):
     got = outcome(pg, getattr(F, case.name), case, "float64")
     expected = outcome(torch, getattr(torch.nn.functional, case.name), case, "float64")
@@ -434,7 +435,7 @@ ONCE = ("ctc_loss", "multilabel_margin_loss", "multi_margin_loss", "binary_cross
 
 
 @pytest.mark.parametrize(
-    "case", [case for case in CASES if case.options.get("reduction") == "none" and case.name not in ONCE], ids=repr
+    "case", [case for case in CASES if case.options.get("reduction") == "none" and case.name not in ONCE], ids=title
 )
 def test_second_derivatives(case):
     count = len(case.arrays) - (case.name in SIGNS)
@@ -508,7 +509,7 @@ def batched(options, part, count):
 
 
 @pytest.mark.parametrize("cuts", [[2, 2], [1, 3]], ids=str)  # one of three shards is empty, or they are uneven
-@pytest.mark.parametrize("case", SHARDED, ids=repr)
+@pytest.mark.parametrize("case", SHARDED, ids=title)
 def test_the_sums_and_divisors_of_uneven_shards_add_up_to_the_batchs(case, cuts):
     inputs, options = case.of(torch, "float64")
     expected = getattr(torch.nn.functional, case.name)(*inputs, **options)

@@ -10,7 +10,7 @@ import pytest
 import pargrad as pg
 from pargrad.nn import Parameter
 from pargrad.tensor import Tensor
-from tests.checks import assert_equal, weights
+from tests.checks import assert_equal, title, weights
 from tests.tensors import X, Y, gradient_of, leaf
 
 # ----- operators and their operands -----
@@ -112,7 +112,7 @@ def test_a_tensor_is_not_what_it_cannot_be_compared_with():
     assert len({t, t, pg.ones(2)}) == 2
 
 
-@pytest.mark.parametrize("other", [None, "text", [1.0, 2.0], (1.0,), {}, object()], ids=str)
+@pytest.mark.parametrize("other", [None, "text", [1.0, 2.0], (1.0,), {}, object()], ids=title)
 @pytest.mark.parametrize("act", [operator.add, operator.mul, operator.matmul, operator.isub, operator.lt])
 def test_arithmetic_with_what_is_no_number_is_a_type_error(act, other):
     with pytest.raises(TypeError):

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 import pargrad as pg
+from tests.checks import title
 from tests.twins_torch import arguments, assert_agree, build, check, doubled, outcome
 
 torch.set_num_threads(1)  # tiny arrays: threads that wait for each other take ten times as long
@@ -156,7 +157,7 @@ TRANSFORMER = [
     {"batch_first": True, "norm_first": True, "bias": False},
     {"dropout": 0.0, "batch_first": True},
 ]
-rows = pytest.mark.parametrize("settings", TRANSFORMER, ids=str)
+rows = pytest.mark.parametrize("settings", TRANSFORMER, ids=title)
 modes = pytest.mark.parametrize("training", [True, False], ids=["training", "evaluation"])
 SMALL = (SIZE, HEADS, 6)
 
@@ -209,7 +210,7 @@ def test_a_decoder_layer_is_torchs(settings, training):
 
 
 # Not those whose activation is a Module: the copies of torch's decoder forget it.
-@pytest.mark.parametrize("settings", TRANSFORMER[:4] + TRANSFORMER[5:], ids=str)
+@pytest.mark.parametrize("settings", TRANSFORMER[:4] + TRANSFORMER[5:], ids=title)
 def test_a_transformer_is_torchs(settings):
     args = (SIZE, HEADS, 2, 1, 6)
     x = sequences(settings, src=KEYS, tgt=LENGTH)
