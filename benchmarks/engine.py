@@ -176,7 +176,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         path = compare.path_of(options.save) if options.save else Path(folder) / "figures.json"
         path.parent.mkdir(parents=True, exist_ok=True)
         settings = ["-x", "-q", "--no-header", "--tb=short", "--benchmark-quiet", "-p", "no:cacheprovider",
-                    "-o", "addopts=", "-o", "timeout=0", f"--benchmark-json={path}"]  # fmt: skip
+                    "-p", "no:xdist", "-o", "addopts=", "-o", "timeout=0", f"--benchmark-json={path}"]  # fmt: skip
         chosen = [f"--rounds={options.rounds}", f"--only={options.only}", *(["--tiny"] if options.tiny else [])]
         code = pytest.main([str(Path(__file__)), *settings, *chosen])
         if code == pytest.ExitCode.OK:

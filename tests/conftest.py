@@ -48,6 +48,7 @@ def leaves_nothing(cluster):
     """Fails a test that leaves a worker, a descriptor or a file of shared memory behind."""
     from tests.processes import descriptors, shared_files, workers_of
 
+    gc.collect()  # what other tests left to it
     before = descriptors(), shared_files()
     yield
     gc.collect()  # a caught error's traceback holds a trainer, and so its memory

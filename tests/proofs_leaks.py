@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 from typing import NamedTuple
 
@@ -48,6 +49,9 @@ def drive(steps):
             trainer.fit(data, max_steps=min(SETTLED, steps // 2) - trainer.steps % SETTLED)
             before = held(pool)
             trainer.fit(data, max_steps=steps - trainer.steps)
+            deadline = time.monotonic() + 10
+            while held(pool).descriptors != before.descriptors and time.monotonic() < deadline:
+                time.sleep(0.2)  # Ray opens some for a moment
             return before, held(pool)
 
 

@@ -196,7 +196,6 @@ def test_mistakes_are_refused_with_torchs_kind_of_error(mistake):
 REFUSED_HERE = {
     "sparse gradients": (lambda: nn.Embedding(3, 2, sparse=True), RuntimeError, "sparse=False"),
     "sparse gradients of bags": (lambda: nn.EmbeddingBag(3, 2, sparse=True), RuntimeError, "sparse=False"),
-    "softmax without a dim": (lambda: nn.Softmax()(pg.ones(2, 2)), TypeError, "write dim=-1"),
     "a table of another shape": (lambda: nn.Embedding(3, 2, _weight=pg.ones(2, 3)), ValueError, r"\(3, 2\).*\(2, 3\)"),
     "a table that is none": (lambda: nn.Embedding.from_pretrained(pg.ones(2)), ValueError, "rows, columns"),
     "a padding index": (lambda: nn.Embedding(3, 2, padding_idx=3), ValueError, "one of 3 rows"),

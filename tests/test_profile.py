@@ -103,7 +103,7 @@ def test_a_process_that_is_not_asked_has_no_sampler(monkeypatch, tmp_path):
 def test_the_command_draws_driver_and_worker(tmp_path, capfd):
     out = tmp_path / "flames.svg"
     arguments = ["--out", str(out), "--how", "sampling", "--rate", "200", "--"]
-    assert main(["profile", *arguments, "train", "mnist", "--num-workers", "1", "--epochs", "40"]) == 0
+    assert main(["profile", *arguments, "train", "mnist", "--num-workers", "1", "--epochs", "400"]) == 0
     printed = capfd.readouterr().out
     assert "state sha256" in printed and f"samples by sampling in {out}" in printed
     titles = [title.text for title in xml.etree.ElementTree.parse(out).iter(f"{SVG}title")]

@@ -138,6 +138,7 @@ def test_a_worker_killed_from_outside_while_idle():
 @pytest.mark.parametrize("workers", [1, 3])
 def test_an_error_in_a_worker_is_raised_here_with_its_place_and_traceback(workers):
     example = int(pg.random.permutation(pg.Generator().manual_seed(3), 512)[3 * 64 + 7])
+    after_3, after_5 = after(3), after(5)
     with make_trainer("mlp-adamw", workers, batch_size=64) as trainer:
         with pytest.raises(ZeroDivisionError, match="as asked") as caught:
             trainer.fit(Traced(fail, example), epochs=1)
@@ -147,10 +148,10 @@ def test_an_error_in_a_worker_is_raised_here_with_its_place_and_traceback(worker
         assert "raised in worker 0" in notes
         assert "in fail" in notes
         # Nothing of the failed step was kept, and the trainer goes on from there.
-        assert [p.array.tobytes() for p in trainer.model.parameters()] == after(3)
+        assert [p.array.tobytes() for p in trainer.model.parameters()] == after_3
         assert (trainer.steps, trainer.batches, trainer.pool.completed) == (3, 3, 3)
         trainer.fit(examples(512), max_steps=2)
-        assert [p.array.tobytes() for p in trainer.model.parameters()] == after(5)
+        assert [p.array.tobytes() for p in trainer.model.parameters()] == after_5
 
 
 def test_an_error_while_scoring_names_the_examples():

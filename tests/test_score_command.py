@@ -129,13 +129,6 @@ def test_what_is_in_the_picture(images):
     assert sorted(numbers)[:4] == ["1", "1", "1", "1"]
 
 
-def test_the_mnist_example_draws_it_too(tmp_path, capsys):
-    from examples import mnist
-
-    mnist.main(num_workers=0, epochs=0, picture=str(tmp_path / "digits.svg"))
-    assert "confusion matrix: " in (tmp_path / "digits.svg").read_text()
-
-
 # ----- predict -----
 
 

@@ -304,7 +304,7 @@ LIBRARY = {
     "shards that are no power of two": (lambda d: trainer(shards=6), ValueError, r"power of two"),
     "negative workers": (lambda d: trainer(num_workers=-2), ValueError, r"num_workers .*-2"),
     "half a worker": (lambda d: trainer(num_workers=1.5), ValueError, r"num_workers .*got 1\.5"),
-    "too many workers": (lambda d: trainer(num_workers=4096, shards=4096), ResourcesError, r"4096 workers"),
+    "too many workers": (lambda d: trainer(num_workers=4096, shards=4096).open(), ResourcesError, r"4096 workers"),
     "a negative norm": (lambda d: trainer(clip_norm=-1), ValueError, r"clip_norm above 0 \(or None\), got -1"),
     "an unknown metric": (lambda d: trainer(metrics=("acuracy",)), ValueError, r"did you mean 'accuracy'\?"),
     "a metric by itself": (lambda d: trainer(metrics="f1"), TypeError, r"write metrics=\('f1',\)"),

@@ -254,6 +254,8 @@ class Operator:
 def found(name: str) -> Callable | None:
     """pargrad's function of this dotted name, or else its tensors' method."""
     name = name.removeprefix("torch.")
+    if isinstance(getattr(pargrad, name, None), pargrad.dtypes.Absent):  # a name that says what to write instead
+        return None
     place: Any = pargrad
     for part in name.split("."):
         place = getattr(place, part, None)

@@ -87,6 +87,7 @@ class RayPool(CrewPool):
             if ray.is_initialized():  # it is the user's own, which is left as it is
                 self.start_workers()
             else:
+                check_address(self.address)
                 self.home = Home(self.address, self.most)
                 self.home.start()
         except BaseException:
@@ -347,8 +348,7 @@ def last_line(error: Exception) -> str:
 
 def join_ray(address: str, cores: int) -> None:
     """Starts a Ray of this process's own, of so many cores, or joins the cluster at an address."""
-    if address not in ("local", "auto") and "://" not in address:
-        check_reachable(address)
+    check_address(address)
     if address != "local":
         require_token()
     before = signal.getsignal(signal.SIGTERM)
@@ -379,8 +379,10 @@ def join_ray(address: str, cores: int) -> None:
             signal.signal(signal.SIGTERM, before)  # Ray puts its own handler in the place of the program's
 
 
-def check_reachable(address: str) -> None:
+def check_address(address: str) -> None:
     """Ray itself would try for minutes where nothing listens."""
+    if address in ("", "local", "auto") or "://" in address:
+        return
     host, colon, port = address.rpartition(":")
     if not colon or not port.isdigit():
         raise ValueError(f"expected address to be 'local', 'auto' or 'HOST:PORT', got {address!r}")
