@@ -46,11 +46,12 @@ def cluster():
 @pytest.fixture
 def leaves_nothing(cluster):
     """Fails a test that leaves a worker, a descriptor or a file of shared memory behind."""
-    from tests.processes import descriptors, shared_files, workers_of
+    from tests.processes import descriptors, shared_files, wait_until, workers_of
 
     gc.collect()  # what other tests left to it
     before = descriptors(), shared_files()
     yield
     gc.collect()  # a caught error's traceback holds a trainer, and so its memory
-    assert workers_of(os.getpid()) == []
+    # Ray ends replacements that had not introduced themselves yet in its own time.
+    wait_until(lambda: workers_of(os.getpid()) == [], 20, "the end of the workers")
     assert (descriptors(), shared_files()) == before

@@ -47,11 +47,12 @@ def drive(steps):
             while len(pool.members) < WORKERS:
                 trainer.fit(data, max_steps=10)
             trainer.fit(data, max_steps=min(SETTLED, steps // 2) - trainer.steps % SETTLED)
+            time.sleep(3)  # Ray opens some descriptors for a moment
             before = held(pool)
             trainer.fit(data, max_steps=steps - trainer.steps)
             deadline = time.monotonic() + 10
             while held(pool).descriptors != before.descriptors and time.monotonic() < deadline:
-                time.sleep(0.2)  # Ray opens some for a moment
+                time.sleep(0.2)
             return before, held(pool)
 
 

@@ -44,7 +44,7 @@ def test_a_worker_killed_in_a_phase_changes_no_bit(phase, workers):
     assert [kill.phase for kill in killer.killed] == [phase] * 2
     assert pool.failures_in_all == 2
     assert bits(trainer) == undisturbed(done)
-    assert workers_of(os.getpid()) == []
+    wait_until(lambda: workers_of(os.getpid()) == [], 20, "the end of the workers")
 
 
 def test_two_workers_killed_at_once():

@@ -84,10 +84,10 @@ class RayPool(CrewPool):
             self.listener = Listener()
             self.replica = Replica(work, self.arena)
             self.member = Member(self.replica, 0, 1, self.machine_share)
+            check_address(self.address)
             if ray.is_initialized():  # it is the user's own, which is left as it is
                 self.start_workers()
             else:
-                check_address(self.address)
                 self.home = Home(self.address, self.most)
                 self.home.start()
         except BaseException:
