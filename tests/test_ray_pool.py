@@ -8,13 +8,15 @@ import threading
 
 import numpy as np
 import pytest
+from ray import cloudpickle
 
 import pargrad as pg
 import pargrad.nn.functional as F
 from pargrad import nn, optim
 from pargrad.data import ArrayData
-from pargrad.parallel import CannotSendError, ResourcesError, Trainer, WorkerLostError, crew, ray_pool
+from pargrad.parallel import CannotSendError, ResourcesError, Trainer, WorkerLostError, crew, ray_connection
 from pargrad.parallel.meeting import CalledOff, Meeting, make_pipes
+from pargrad.parallel.payload import make_recipe
 from tests.processes import descendants, gone, workers_of
 from tests.training import WAYS, bits, examples, make_trainer, with_workers
 
@@ -263,7 +265,7 @@ def test_large_parameters_do_not_travel_in_the_payload():
 def test_memory_mapped_files_are_opened_by_the_workers(tmp_path):
     x, y = examples()
     np.save(tmp_path / "x.npy", x)
-    recipe, memory = ray_pool.make_recipe(ray_pool.cloudpickle, ArrayData(tmp_path / "x.npy", y))
+    recipe, memory = make_recipe(cloudpickle, ArrayData(tmp_path / "x.npy", y))
     os.close(memory)
     assert [array.path for array in recipe.arrays] == [str(tmp_path / "x.npy"), None]
     with make_trainer("mlp-adamw", 2) as trainer:
@@ -282,10 +284,10 @@ def test_a_ray_that_does_not_start_is_one_clear_error(monkeypatch):
     def init(**options):
         raise Exception("The current node timed out during startup.")  # as Ray does
 
-    monkeypatch.setattr(ray_pool.ray, "init", init)
+    monkeypatch.setattr(ray_connection.ray, "init", init)
     told = "Ray could not start on this machine: The current node timed out during startup. Try again .* num_workers=0"
     with pytest.raises(ResourcesError, match=told):
-        ray_pool.join_ray("local", 1)
+        ray_connection.join_ray("local", 1)
 
 
 def test_another_rays_processes_are_left_alone():

@@ -14,7 +14,7 @@ from pargrad.data import ArrayData
 from pargrad.parallel.crew_pool import CrewPool
 from pargrad.parallel.meeting import CalledOff, Meeting
 from pargrad.parallel.pool import GRADIENT, REDUCE, UPDATE, Member, SerialPool
-from pargrad.parallel.ray_pool import RayPool
+from pargrad.parallel.ray_workers import WorkerPool
 from pargrad.parallel.step import Replica
 from pargrad.parallel.workers import Workers
 from tests.processes import descriptors
@@ -117,7 +117,7 @@ def test_a_node_is_not_complete_when_a_shard_of_it_was_begun_again():
 
 # ----- rules that are broken -----
 
-OWNERS = {cls.__name__: cls for cls in (Replica, Member, Meeting, CrewPool, RayPool)}
+OWNERS = {cls.__name__: cls for cls in (Replica, Member, Meeting, CrewPool, WorkerPool)}
 FORGOTTEN = "done[(begins < start + size) & (begins + done[:, 1] > start)] = 0"
 BROKEN = {
     "a node's mark does not say its size": (Replica.gradient_once, "step.number, size)", "step.number, 1)"),
@@ -134,7 +134,7 @@ BROKEN = {
     "progress is said before the update": (
         Member.step, "self.enter(UPDATE)", "arena.progress[self.number] = completed + 1; self.enter(UPDATE)"),
     "the end of another is not seen": (Meeting.__call__, "if heard != HERE:", "if heard == OFF:"),
-    "what one has finished is complete": (RayPool.reached, ".min()", ".max()"),
+    "what one has finished is complete": (WorkerPool.reached, ".min()", ".max()"),
     "results of steps before a loss are not given": (
         CrewPool.run, "self.completed_of(taken, self.completed - before)", "[]"),
     "members keep their places": (CrewPool.drain, "self.formed = False", "pass"),

@@ -17,7 +17,7 @@ import pytest
 
 from pargrad.cli import EXIT_INTERRUPTED, EXIT_TERMINATED, main
 from pargrad.commands import submit
-from pargrad.parallel import jobs
+from pargrad.parallel import ray_jobs
 from tests import heads
 
 HASH = re.compile(r"^state sha256 ([0-9a-f]{64})$", re.MULTILINE)
@@ -237,7 +237,7 @@ def test_an_address_with_nothing_behind_it(capsys):
 
 
 def test_one_who_listens_and_never_answers(capsys, monkeypatch):
-    monkeypatch.setattr(jobs, "ANSWER_SECONDS", 0.3)
+    monkeypatch.setattr(ray_jobs, "ANSWER_SECONDS", 0.3)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         address = f"http://127.0.0.1:{silent.getsockname()[1]}"
         assert main(["submit", "--to", address, "--status", "x"]) == 3
@@ -308,16 +308,16 @@ def test_the_runtime_environment(tmp_path):
 ])  # fmt: skip
 def test_the_exit_code_is_the_jobs(status, driver, kind, code):
     details = SimpleNamespace(status=SimpleNamespace(value=status), driver_exit_code=driver, error_type=kind)
-    assert jobs.exit_code_of(details) == code
+    assert ray_jobs.exit_code_of(details) == code
 
 
 def test_the_address_that_is_given_holds_against_the_environment(monkeypatch):
     monkeypatch.setenv("RAY_API_SERVER_ADDRESS", "http://elsewhere:1")
-    with jobs.preferred("http://here:2"):
+    with ray_jobs.preferred("http://here:2"):
         assert os.environ["RAY_API_SERVER_ADDRESS"] == "http://here:2"
     assert os.environ["RAY_API_SERVER_ADDRESS"] == "http://elsewhere:1"
     monkeypatch.delenv("RAY_API_SERVER_ADDRESS")
-    with jobs.preferred("http://here:2"):
+    with ray_jobs.preferred("http://here:2"):
         pass
     assert "RAY_API_SERVER_ADDRESS" not in os.environ
 

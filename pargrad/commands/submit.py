@@ -15,7 +15,7 @@ from pargrad.commands.inside_job import refuse_relative_paths
 from pargrad.commands.options import REST, parse
 
 if TYPE_CHECKING:
-    from pargrad.parallel.jobs import JobServer
+    from pargrad.parallel.ray_jobs import JobServer
 
 HELP = "run a command as a job on a Ray cluster"
 EXAMPLES = """\
@@ -71,7 +71,7 @@ def run(options: Options) -> int:
         raise ValueError("expected --to http://HOST:8265, the address of the cluster's dashboard")
     if options.command:
         return submit(options, options.to)
-    from pargrad.parallel.jobs import JobServer
+    from pargrad.parallel.ray_jobs import JobServer
 
     server = JobServer(options.to)
     if options.stop is not None:
@@ -90,7 +90,7 @@ def run(options: Options) -> int:
 def submit(options: Options, address: str) -> int:
     command = checked_command(options.command)
     environment = runtime_environment(options)
-    from pargrad.parallel.jobs import JobServer
+    from pargrad.parallel.ray_jobs import JobServer
 
     server = JobServer(address)
     with tempfile.TemporaryDirectory(prefix="pargrad-") as scratch:
@@ -133,7 +133,7 @@ def command_module(name: str) -> Any:
 
 def runtime_environment(options: Options) -> dict[str, Any]:
     """Ray's runtime environment of the job, with its own directory still by its name here."""
-    from pargrad.parallel.jobs import STOP_SECONDS_KEY
+    from pargrad.parallel.ray_jobs import STOP_SECONDS_KEY
 
     environment = read_runtime_env(options.runtime_env) if options.runtime_env is not None else {}
     if options.working_dir is not None or "working_dir" not in environment:
@@ -163,7 +163,7 @@ def pack(environment: dict[str, Any], scratch: Path) -> None:
     """Puts in the place of the working directory one that has only what is sent, and says what that is."""
     if "://" in environment["working_dir"]:
         return  # the cluster fetches it
-    from pargrad.parallel.package import contents_of, lay_out, megabytes
+    from pargrad.parallel.ray_package import contents_of, lay_out, megabytes
 
     directory = Path(environment["working_dir"]).absolute()
     contents = contents_of(directory)
@@ -178,7 +178,7 @@ def pack(environment: dict[str, Any], scratch: Path) -> None:
 
 def follow(server: JobServer, job: str) -> int:
     """Prints what the job prints, and gives its exit code."""
-    from pargrad.parallel.jobs import exit_code_of
+    from pargrad.parallel.ray_jobs import exit_code_of
 
     def write(text: str) -> None:
         sys.stdout.write(text)

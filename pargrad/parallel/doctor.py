@@ -15,6 +15,7 @@ from typing import Any, Literal, NamedTuple
 from pargrad.parallel.authentication import HOW_TO_EXPORT, token_mode, token_source
 from pargrad.parallel.cores import available_cores, controller, quota
 from pargrad.parallel.errors import ResourcesError
+from pargrad.parallel.workers import import_ray
 from pargrad.version import __version__
 
 LEAST_SHARED = 100_000_000  # bytes of /dev/shm: a little more than the store of a Ray that pargrad starts
@@ -146,21 +147,14 @@ def authentication(address: str | None) -> Finding:
 
 
 def cluster(address: str) -> Iterator[Finding]:
-    import ray
-
-    from pargrad.parallel.ray_pool import join_ray
-
     try:
-        join_ray(address, available_cores())
+        found = import_ray(address).resources_of(address)
     except (ValueError, ResourcesError, RuntimeError) as error:
         yield Finding("Ray", "error", str(error).partition("\n")[0])
         return
-    try:
-        yield free_cores(address, ray.available_resources(), ray.cluster_resources())
-        for node in ray.nodes():
-            yield described(node)
-    finally:
-        ray.shutdown()
+    yield free_cores(address, found.available, found.total)
+    for node in found.nodes:
+        yield described(node)
 
 
 def free_cores(address: str, available: dict[str, float], total: dict[str, float]) -> Finding:

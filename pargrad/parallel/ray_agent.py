@@ -22,17 +22,15 @@ from ray import cloudpickle
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from pargrad.data import ArrayData
-from pargrad.parallel.arena import Arena, arena_size, mapped, shared_memory
-from pargrad.parallel.channel import Channel, Listener
+from pargrad.parallel.channel import Channel
 from pargrad.parallel.cores import keep_freed_memory
 from pargrad.parallel.crew import Lost, Peer, replies_of
-from pargrad.parallel.crew_pool import CrewPool
 from pargrad.parallel.errors import ResourcesError
 from pargrad.parallel.machines import Envoy, Key, Mail, adopt, arrays_of, forget_others, size_of
 from pargrad.parallel.meeting import CalledOff
 from pargrad.parallel.payload import ArrayRecipe, DataRecipe, SharedData, make_recipe, opened
-from pargrad.parallel.ray_pool import RayPool
-from pargrad.parallel.step import Chunk, Replica, Step, Work
+from pargrad.parallel.ray_workers import WorkerPool
+from pargrad.parallel.step import Chunk, Step, Work
 from pargrad.parallel.stopwatch import PARTS
 from pargrad.parallel.worker import Failure, Worker
 from pargrad.version import __version__
@@ -88,11 +86,11 @@ class EnvoyWorker(Worker):
             self.work()
 
 
-class MachinePool(RayPool):
+class MachinePool(WorkerPool):
     """The workers of one machine of several, each in a seat, and the envoy where there are other machines."""
 
     def __init__(self, payload: bytes, seats: list[Seat], start_timeout: float, max_failures: int, mail: Mail):
-        super().__init__((len(seats), 1, len(seats)), "", start_timeout, max_failures)
+        super().__init__((len(seats), 1, len(seats)), start_timeout, max_failures)
         self.payload = payload
         self.seats = seats
         self.taken: dict[int, Seat] = {}  # by the number of the worker
@@ -102,18 +100,9 @@ class MachinePool(RayPool):
 
     def open(self, work: Work) -> None:
         """Starts the workers, and waits until all are there."""
-        self.size, self.machine_share = arena_size(work.layout), range(work.layout.shards)
-        self.descriptor = shared_memory(self.size)
-        self.arena = Arena(work.layout, mapped(self.descriptor, self.size))
-        self.replica = Replica(work, self.arena)
-        self.listener = Listener()
-        self.started = True
+        self.prepare(work)
         self.launch(self.most)
         self.wait_for(self.first)
-
-    # Its steps are the workers' alone: this process is no member.
-    until_enough = CrewPool.until_enough
-    evaluate = CrewPool.evaluate
 
     def where(self, number: int) -> Any:
         here = {*self.launched, *(peer.number for peer in [*self.members, *self.joining])}

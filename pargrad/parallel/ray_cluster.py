@@ -34,7 +34,8 @@ from pargrad.parallel.machines import adopt, arrays_of, shares_of
 from pargrad.parallel.meeting import CalledOff
 from pargrad.parallel.payload import Cutter, SharedData, make_recipe, mark_of, pack, recipe_of
 from pargrad.parallel.ray_agent import Agent, Facts, Progress, Seat, facts
-from pargrad.parallel.ray_pool import Home, RayPool, last_line
+from pargrad.parallel.ray_connection import Home, last_line
+from pargrad.parallel.ray_pool import RayPool
 from pargrad.parallel.step import Replica, Step, StepResult, Work
 
 LOOK_SECONDS = 1.0  # between two looks at where Ray has placed bundles

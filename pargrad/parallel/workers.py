@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import socket
 import sys
 from typing import Any, NamedTuple
 
@@ -12,36 +13,56 @@ from pargrad.parallel.errors import ResourcesError
 from pargrad.parallel.pool import Pool, SerialPool
 from pargrad.parallel.progress import say
 
+CONNECT_SECONDS = 5.0
 FORKED: set[int] = set()  # this process, where it was forked with this module in it
 
 
 def make_pool(workers: Workers, address: str, start_timeout: float, max_failures: int) -> Pool:
     if workers.most == 0:
         return SerialPool()
-    module = ray_pool(address)
+    import_ray(address)
     if address == "local" and not ray_is_initialized():
-        return module.RayPool(workers, address, start_timeout, max_failures)
+        from pargrad.parallel.ray_pool import RayPool
+
+        return RayPool(workers, address, start_timeout, max_failures)
     from pargrad.parallel import ray_cluster
 
     return ray_cluster.make_pool(workers, address, start_timeout, max_failures)
 
 
-def ray_pool(address: str) -> Any:
-    """The module that imports ray, which is imported where it is used and nowhere before."""
+def import_ray(address: str) -> Any:
+    """The module that leads into Ray, which is imported here and nowhere before; a wrong address is refused."""
     if ray_is_initialized() and os.getpid() in FORKED:
         raise ResourcesError(
             "this process was forked from one in which Ray runs, and Ray does not outlive a fork: start it with "
             "multiprocessing.get_context('spawn'), or write num_workers=0"
         )
+    check_address(address)
     if "ray" not in sys.modules:  # it reads its environment once
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # they would look for a network
         os.environ.setdefault("RAY_worker_niceness", "0")  # training is no background work: Ray's default is 15
         if address == "local" and "RAY_AUTH_MODE" not in os.environ:
             # A token of this run's own: else Ray writes one to the user's home.
             os.environ.update(RAY_AUTH_MODE="token", RAY_AUTH_TOKEN=secrets.token_hex(32))
-    from pargrad.parallel import ray_pool
+    from pargrad.parallel import ray_connection
 
-    return ray_pool
+    return ray_connection
+
+
+def check_address(address: str) -> None:
+    """Ray itself would try for minutes where nothing listens."""
+    if address in ("", "local", "auto") or "://" in address:
+        return
+    host, colon, port = address.rpartition(":")
+    if not colon or not port.isdigit():
+        raise ValueError(f"expected address to be 'local', 'auto' or 'HOST:PORT', got {address!r}")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), CONNECT_SECONDS).close()
+    except (OSError, OverflowError) as error:
+        raise ResourcesError(
+            f"no Ray cluster at address {address!r}: {error}. Write address='local', or start one with "
+            "`ray start --head`"
+        ) from error
 
 
 def note_fork() -> None:
@@ -82,7 +103,7 @@ def choose_workers(num_workers: int | str, shards: int | None, address: str, pro
         raise ValueError(f"expected num_workers to be 'auto', 0 or a positive number, got {num_workers!r}")
     local = address == "local" and not ray_is_initialized()
     if num_workers == "auto":
-        cores = available_cores() if local else ray_pool(address).free_cores_of(address)
+        cores = available_cores() if local else import_ray(address).free_cores_of(address)
         if shards is not None and cores > shards:
             if progress != "off":
                 say(

@@ -7,8 +7,8 @@ import zipfile
 import pytest
 from ray._private.runtime_env.packaging import create_package, get_uri_for_directory
 
-from pargrad.parallel import package
-from pargrad.parallel.package import contents_of, lay_out
+from pargrad.parallel import ray_package
+from pargrad.parallel.ray_package import contents_of, lay_out
 
 TREE = {
     ".gitignore": "runs/\n*.log\n!kept.log\n/only_at_the_top.txt\n",
@@ -75,7 +75,7 @@ def test_environments_are_never_sent_and_links_to_directories_not_followed(tree,
 
 def test_too_much_names_the_largest_and_the_file_to_write(tree, monkeypatch):
     (tree / "data.npy").write_bytes(b"0" * 1000)
-    monkeypatch.setattr(package, "LIMIT", 999)
+    monkeypatch.setattr(ray_package, "LIMIT", 999)
     with pytest.raises(ValueError, match=r"The largest: data.npy \(0.0 MB\), .* Name what .*rayignore"):
         contents_of(tree)
     (tree / ".rayignore").write_text("*.npy\n")
