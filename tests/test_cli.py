@@ -1,7 +1,9 @@
 """The command as users run it: in a process of its own, on real data, interrupted and killed."""
 
+import contextlib
 import dataclasses
 import gzip
+import io
 import json
 import os
 import re
@@ -44,11 +46,9 @@ def send(process, number):
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
-    """What two epochs print and write, with 0, 1 and 2 workers; a batch size that leaves a short last batch."""
+    """What two epochs print and write, with 0 and 2 workers; a batch size that leaves a short last batch."""
     out = {}
-    for workers in (0, 1, 2):
-        if workers > len(os.sched_getaffinity(0)):
-            continue  # a machine with one core shows it with 0 and 1
+    for workers in (0, min(2, len(os.sched_getaffinity(0)))):
         path = tmp_path_factory.mktemp("run") / "figures.json"
         process = start(
             "train", "mnist", "--num-workers", str(workers), "--epochs=2", "--batch-size", "96", "--json", str(path)
@@ -62,7 +62,7 @@ def runs(tmp_path_factory):
 def test_the_hash_does_not_depend_on_the_number_of_workers(runs):
     assert len({figures["state_sha256"] for _, _, figures in runs.values()}) == 1
     assert len({figures["accuracy"] for _, _, figures in runs.values()}) == 1
-    assert len(runs) > 1
+    assert len(runs) == 2
 
 
 def test_figures_and_what_is_printed(runs):
@@ -140,10 +140,9 @@ LONG = ["train", "mnist", "--batch-size", "16"]
 def unbroken(tmp_path_factory):
     """A run of six epochs in a directory of its own, and its hash."""
     directory = tmp_path_factory.mktemp("unbroken")
-    process = start(*LONG, "--num-workers", "0", "--epochs", "6", "--run-dir", str(directory))
-    printed, errors = process.communicate(timeout=100)
-    assert process.returncode == 0, errors
-    return directory, printed.splitlines()[-1]
+    with contextlib.redirect_stdout(io.StringIO()) as printed:
+        assert main([*LONG, "--num-workers", "0", "--epochs", "6", "--run-dir", str(directory)]) == 0
+    return directory, printed.getvalue().splitlines()[-1]
 
 
 @pytest.mark.timeout(100)
@@ -152,7 +151,9 @@ def unbroken(tmp_path_factory):
     (signal.SIGTERM, EXIT_TERMINATED, 0),
     (signal.SIGTERM, EXIT_TERMINATED, 1),
 ])  # fmt: skip
-def test_a_signal_ends_with_a_checkpoint_and_the_command_that_goes_on(tmp_path, unbroken, number, code, workers):
+def test_a_signal_ends_with_a_checkpoint_and_the_command_that_goes_on(
+    tmp_path, unbroken, capsys, number, code, workers
+):
     directory = tmp_path / "a run"
     process = start(*LONG, "--num-workers", str(workers), "--epochs", "100000", "--run-dir", str(directory))
     try:
@@ -170,18 +171,16 @@ def test_a_signal_ends_with_a_checkpoint_and_the_command_that_goes_on(tmp_path, 
     lines = (directory / "metrics.jsonl").read_text().splitlines()
     assert int(told[1]) == max(json.loads(line)["step"] for line in lines)
     # The command as it is printed goes on to as many epochs as were asked for; six of them are enough here.
-    again = start(*shlex.split(told[2]), "--num-workers", "0", "--epochs", "6")
-    printed, errors = again.communicate(timeout=100)
-    assert again.returncode == 0, errors
+    assert main([*shlex.split(told[2]), "--num-workers", "0", "--epochs", "6"]) == 0
+    printed, errors = capsys.readouterr()
     assert printed.splitlines()[-1] == unbroken[1]
     assert f"going on after step {told[1]}" in errors
 
 
-def test_the_configuration_of_a_run_is_one_for_the_command(unbroken):
+def test_the_configuration_of_a_run_is_one_for_the_command(unbroken, capsys):
     directory, last = unbroken
-    process = start("train", "--config", str(directory / "config.yaml"))
-    printed, errors = process.communicate(timeout=100)
-    assert process.returncode == 0, errors
+    assert main(["train", "--config", str(directory / "config.yaml")]) == 0
+    printed = capsys.readouterr().out
     assert printed.splitlines()[-1] == last
     assert "epoch" not in printed  # all of them are done
 
@@ -270,8 +269,7 @@ def test_help_explains_every_option(capsys):
 
 
 def test_the_cnn_runs(capsys):
-    arguments = ["--model", "cnn", "--epochs", "1", "--num-workers", "0", "--batch-size", "512", "--lr", "2e-3"]
-    assert main(["train", "mnist", *arguments]) == 0
+    assert main(["train", "mnist", "--model", "cnn", "--num-workers", "0", "--fast-dev-run"]) == 0
     assert "cnn, 1,199,882 parameters" in capsys.readouterr().out
 
 
@@ -308,8 +306,10 @@ def test_config_files_have_the_fields_as_keys(tmp_path, capsys):
     assert "this process alone: 4 shards, batch 250" in printed
 
 
-def test_help_spells_flags_with_hyphens():
-    printed, _ = start("train", "--help").communicate(timeout=30)
+def test_help_spells_flags_with_hyphens(capsys):
+    with pytest.raises(SystemExit):
+        main(["train", "--help"])
+    printed = capsys.readouterr().out
     assert "--num-workers" in printed
     assert "--num_workers" not in printed
 

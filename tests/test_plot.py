@@ -70,6 +70,18 @@ def test_a_run_without_evaluations_says_so(directory):
     assert [text.get_text() for text in panel(figure, "validation accuracy").texts] == ["no evaluation yet"]
 
 
+def test_a_regression_has_r2_in_place_of_accuracy(directory):
+    run = read_run(directory)
+    renamed = [{**line, "validation_r2": line["validation_accuracy"]} for line in run.evaluations]
+    for line in renamed:
+        del line["validation_accuracy"]
+    figure = curves([run._replace(evaluations=renamed)])
+    (curve,) = panel(figure, "validation r2").get_lines()
+    assert list(curve.get_ydata()) == series(run.evaluations, "validation_accuracy")[1]
+    best = max(curve.get_ydata())
+    assert [text.get_text() for text in panel(figure, "validation r2").texts] == [f"{best:.4f}"]
+
+
 @pytest.mark.parametrize("ending", ["png", "svg"])
 def test_the_command_writes_the_file(directory, tmp_path, capsys, ending):
     out = tmp_path / f"curves.{ending}"

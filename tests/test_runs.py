@@ -100,3 +100,12 @@ def test_what_is_no_run_is_refused(tmp_path, capsys, contents, message):
 def test_a_missing_directory_is_refused(capsys):
     assert main(["runs", "nowhere/at/all"]) == 2
     assert "nowhere/at/all: there is no such directory" in capsys.readouterr().err
+
+
+def test_the_best_of_amounts_is_an_r2(two, capsys, monkeypatch):
+    folder, _ = two
+    run = read_run(folder / "one")
+    renamed = [{"step": line["step"], "validation_r2": 0.5 + i / 10} for i, line in enumerate(run.evaluations)]
+    monkeypatch.setattr("pargrad.reporting.runs.read_run", lambda path: run._replace(evaluations=renamed))
+    assert main(["runs", str(folder / "one")]) == 0
+    assert "  r2 0.7000  " in capsys.readouterr().out

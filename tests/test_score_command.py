@@ -177,7 +177,8 @@ def test_pixels_are_normalized_as_each_data_set_is():
 
 @pytest.mark.parametrize(("arguments", "message"), [
     (["nowhere"], "nowhere: there is no such file or directory"),
-    (["RUN", "--model", "cnn"], "does not fit --model cnn"),
+    (["RUN", "--model", "cnn"], "is of another model than --model cnn: it has 0.bias (128,), 0.weight (128, 784)"),
+    (["RUN", "--model", "cn"], "--model cn: expected mlp, cnn, or module:function; did you mean 'cnn'?"),
     (["RUN", "--data-set", "mnits"], "--data-set mnits: expected mnist, fashion-mnist, or an .npz file"),
     (["RUN", "--data-set", "TMP/missing.npz"], "there is no such file"),
     (["RUN", "--data-set", "TMP/labels.npz"], "expected 3 integers, the classes of x, from 0 to 9"),

@@ -11,15 +11,13 @@ import numpy as np
 import pytest
 import yaml
 
-import pargrad as pg
 from pargrad.cli import COMMANDS, main
 from pargrad.commands import train
 from pargrad.commands.completion import known_commands
 from pargrad.commands.options import as_yaml, parse
-from pargrad.commands.tasks import make_task
-from pargrad.data.tabular import Recipe, learn_recipe, read_table
-from pargrad.metrics import R2, Accuracy, over
-from pargrad.parallel.checkpoints import checkpoints_in, read_checkpoint
+from pargrad.data.recipe import Recipe, learn_recipe, read_like
+from pargrad.data.tabular import read_table
+from pargrad.parallel.checkpoints import checkpoints_in
 
 SERIAL = ["--num-workers", "0", "--progress", "off"]
 
@@ -130,29 +128,11 @@ def test_another_table_is_read_by_the_recipe(place, tmp_path):
     recipe = learn_recipe(table, np.arange(300))
     lines = [line.split(",") for line in lines_of()]
     (tmp_path / "new.csv").write_text("\n".join(["price,colour,width", *(f"{r[4]},{r[2]},{r[1]}" for r in lines[5:9])]))
-    new = read_table(tmp_path / "new.csv", "kind", with_target=False)
+    new = read_like(tmp_path / "new.csv", recipe, with_target=False)
     np.testing.assert_array_equal(recipe.inputs(new), recipe.inputs(table)[5:9])
     (tmp_path / "new.csv").write_text("price,colour,width\n1,purple,2\n3,red,4\n")
     with pytest.raises(ValueError, match="'purple' was not among what the model was trained on: blue, green, red"):
-        recipe.inputs(read_table(tmp_path / "new.csv", "kind", with_target=False))
-
-
-def test_a_run_of_a_table_can_be_scored(run, tmp_path):
-    """By what is in its directory: config.yaml makes model and data again, the checkpoint has the parameters."""
-    for target, metric in (("kind", Accuracy()), ("price", R2())):
-        directory = tmp_path / target
-        figures, _ = run(
-            "table.csv", "--target", target, "--ignore", "id", "--epochs", "2", "--run-dir", str(directory)
-        )
-        options = train.Options(**yaml.safe_load((directory / "config.yaml").read_text()))
-        task = make_task(options, train.Options())
-        assert Recipe.from_json((directory / "table.json").read_text()) == task.recipe
-        path = checkpoints_in(directory / "checkpoints")[0][1]
-
-        task.model.load_state_dict({k: pg.tensor(v) for k, v in read_checkpoint(path, 1 << 30).model.items()})
-        x, y = task.validation
-        task.model.eval()
-        assert over(metric, task.model(pg.tensor(x)).detach().numpy(), y) == figures[metric.name]
+        recipe.inputs(read_like(tmp_path / "new.csv", recipe, with_target=False))
 
 
 # ----- a model of one's own -----
@@ -168,7 +148,8 @@ def test_a_function_gives_model_and_data(name, held, run):
 
 def test_it_goes_on_only_when_the_function_is_named_again(run, tmp_path, capsys):
     directory = str(tmp_path / "run")
-    figures, _ = run("own_module:all_parts", "--epochs", "2", "--run-dir", directory)
+    figures, printed = run("own_module:all_parts", "--epochs", "2", "--run-dir", directory)
+    assert f"kept in {directory}: pargrad score {directory} --model own_module:all_parts, pargrad predict" in printed
     with pytest.raises(SystemExit):
         main(["train", "--config", f"{directory}/config.yaml"])
     assert "write pargrad train own_module:all_parts on the command line" in capsys.readouterr().err

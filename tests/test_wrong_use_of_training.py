@@ -13,7 +13,8 @@ import pytest
 import pargrad.nn.functional as F
 from pargrad import nn, optim
 from pargrad.cli import main
-from pargrad.data.tabular import Recipe, read_table
+from pargrad.data.recipe import Recipe
+from pargrad.data.tabular import read_table
 from pargrad.parallel import CannotSendError, CheckpointError, NonFiniteError, ResourcesError, Trainer
 from pargrad.parallel.payload import pack
 from pargrad.parallel.run_directory import LOCK
@@ -34,6 +35,8 @@ CSV = {
     "twice.csv": "height,height,kind\n" + "".join(ROWS),
     "amounts.csv": "x,y\n" + "".join(f"{i},{i}.5\n" for i in range(40)),
     "names.csv": "name,kind\n" + "".join(f"name {i},{i % 2}\n" for i in range(200)),
+    "remarks.csv": "his name,remark,kind\n" + "".join(f"name {i},r{i},{i % 2}\n" for i in range(200)),
+    "holes.csv": HEADER + "".join([*ROWS[:4], ",red,cat\n", *ROWS[:4], ",red,cat\n"]),
 }
 MODULE = """
 import numpy as np
@@ -106,6 +109,7 @@ COMMANDS = {
     "a table without a header": ("headless.csv --target y", 2, r"no header: its first line is 1, 2, 3"),
     "text among numbers": ("text.csv --target kind", 2, r"line 12, column 'height': 'tall' is not a number"),
     "a value that is missing": ("missing.csv --target kind", 2, r"line 6, column 'height': the value is missing"),
+    "values that are missing": ("holes.csv --target kind", 2, r"line 6, .* the value is missing, as in 1 more: fill"),
     "nan in a table": ("nan.csv --target kind", 2, r"line 6, column 'height': nan is not finite"),
     "a row that is too short": ("short.csv --target kind", 2, r"line 6: got 2 values, expected 3"),
     "two columns of one name": ("twice.csv --target kind", 2, r"two columns named 'height'"),
@@ -113,6 +117,7 @@ COMMANDS = {
     "amounts as classes": ("amounts.csv --target y --task classification", 2, r"has 0\.5: expected whole numbers"),
     "texts as amounts": ("good.csv --target kind --task regression", 2, r"'kind' holds texts"),
     "a column of names": ("names.csv --target kind", 2, r"200 different texts, .*--ignore name"),
+    "names and remarks": ("remarks.csv --target kind", 2, r"so have 'remark'\): .* --ignore 'his name,remark'"),
     "another encoding": ("latin.csv --target kind", 2, r"latin\.csv is no CSV file in UTF-8"),
     "a validation of everything": ("good.csv --target kind --validation-fraction 1", 2, r"less than 1"),
     "a damaged archive": ("broken.npz", 2, r"broken\.npz is no \.npz file"),
@@ -202,10 +207,10 @@ def fit(data, **options):
         one.fit(data, epochs=1)
 
 
-def used_after_close():
+def used_after_close(method, *arguments, **options):
     one = trainer()
     one.close()
-    one.fit(examples(), epochs=1)
+    getattr(one, method)(*arguments, **options)
 
 
 def locked(folder):
@@ -286,7 +291,23 @@ LIBRARY = {
     ),
     "negative epochs": (lambda d: trainer().fit((X, Y), epochs=-1), ValueError, r"epochs .* at least 0, got -1"),
     "half an epoch": (lambda d: trainer().fit((X, Y), epochs=0.5), ValueError, r"epochs .* integer .* got 0\.5"),
-    "after close": (lambda d: used_after_close(), RuntimeError, r"this trainer is closed: make a new one"),
+    "fit after close": (
+        lambda d: used_after_close("fit", examples(), epochs=1), RuntimeError, r"this trainer is closed: make a new",
+    ),
+    "evaluate after close": (
+        lambda d: used_after_close("evaluate", examples()), RuntimeError, r"this trainer is closed: make a new one",
+    ),
+    "predict after close": (
+        lambda d: used_after_close("predict", X), RuntimeError, r"this trainer is closed: make a new one",
+    ),
+    "evaluate of a model without shapes": (
+        lambda d: trainer(model=nn.Sequential(nn.LazyLinear(5)), optimizer=adamw(mlp())).evaluate((X, Y)),
+        ValueError, r"0\.weight, 0\.bias have no shape yet: call the model on one batch before the Trainer",
+    ),
+    "weights of another model": (
+        lambda d: mlp().load_state_dict(nn.Sequential(nn.Linear(12, 41)).state_dict()),
+        RuntimeError, r"0\.weight: expected shape \(40, 12\), got \(41, 12\)",
+    ),
     "no module": (
         lambda d: trainer(model=lambda x: x, optimizer=adamw(mlp())), TypeError, r"nn\.Module .* got function",
     ),
@@ -329,7 +350,9 @@ LIBRARY = {
     "predicting with the wrong width": (lambda d: predicted(X[:, :7]), RuntimeError, r"got \(\d+, 7\)"),
     "predicting nothing": (lambda d: predicted(X[:0]), ValueError, r"the data set is empty"),
     "a directory that another run has": (locked, ResourcesError, r"is in use by another process: wait until it ends"),
-    "a checkpoint of another model": (other_checkpoint, ValueError, r"is of another run"),
+    "a checkpoint of another model": (
+        other_checkpoint, ValueError, r"is of another run: .*0\.weight was '\(40, 12\) float32', is '\(41, 12\)",
+    ),
     "damaged checkpoints": (damaged_checkpoint, CheckpointError, r"none of the 1 checkpoints .* can be used"),
     "a parameter replaced under way": (lambda d: replaced_under_way(), RuntimeError, r"close it and make a new one"),
     "a recipe that is none": (lambda d: Recipe.from_json("[]"), ValueError, r"no recipe of a table"),

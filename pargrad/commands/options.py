@@ -133,10 +133,13 @@ def parse(commands: dict[str, ModuleType], arguments: Sequence[str]) -> tuple[Mo
         parser.error(f"pargrad {parsed.command} takes nothing behind --, got {' '.join(rest)}")
     for name, field in fields.items():
         names_code = field.metadata.get("command_line_only", lambda value: False)
-        if names_code(values.get(name)) and values[name] not in before:
+        flag = "" if "positional" in field.metadata else f"--{name.replace('_', '-')}"
+        given = before if not flag else values_of(flag, before)
+        if names_code(values.get(name)) and values[name] not in given:
             parser.error(
                 f"{values[name]!r} names something to import, which is never taken from a file: write "
-                f"pargrad {parsed.command} {values[name]} on the command line, and --config behind it"
+                f"pargrad {parsed.command} {f'... {flag} ' * bool(flag)}{values[name]} on the command line"
+                f"{', and --config behind it' * (not flag)}"
             )
     return module, module.Options(**values, **{name: tuple(rest or ()) for name in takes_rest})
 

@@ -45,7 +45,15 @@ def run(options: Options) -> int:
     return 0
 
 
-HEADINGS = ("run", "model", "data", "step", "epoch", "loss", "best accuracy", "samples/s", "state sha256", "when")
+HEADINGS = ("run", "model", "data", "step", "epoch", "loss", "best score", "samples/s", "state sha256", "when")
+
+
+def best_of(figures: dict[str, Any]) -> str:
+    """The best accuracy on the validation set, or, of a run of amounts, the best r2."""
+    r2 = figures["best_validation_r2"]
+    if figures["best_validation_accuracy"] is None and r2 is not None:
+        return f"r2 {r2:.4f}"
+    return shown(figures["best_validation_accuracy"], "{:.2%}")
 
 
 def in_words(figures: dict[str, Any]) -> list[str]:
@@ -58,7 +66,7 @@ def in_words(figures: dict[str, Any]) -> list[str]:
         f"{figures['step']:,}",
         str(figures["epoch"]),
         shown(figures["loss"], "{:.4f}"),
-        shown(figures["best_validation_accuracy"], "{:.2%}"),
+        best_of(figures),
         shown(figures["samples_per_second"], "{:,.0f}"),
         shown(figures["state_sha256"], "{:.12}"),
         UNKNOWN if when is None else time.strftime("%Y-%m-%d %H:%M", time.localtime(when)),

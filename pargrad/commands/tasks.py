@@ -17,7 +17,8 @@ import pargrad
 from pargrad import nn, optim
 from pargrad.data import as_data, epoch_order
 from pargrad.data.mnist import DATA_SETS, load
-from pargrad.data.tabular import SUFFIXES, Recipe, learn_recipe, near, read_table
+from pargrad.data.recipe import Recipe, learn_recipe
+from pargrad.data.tabular import SUFFIXES, near, read_table
 from pargrad.models import MODELS, Scaled, ScaledSquaredError, table_mlp
 from pargrad.nn import functional as F
 
@@ -100,14 +101,13 @@ def of_table(options: Any) -> Task:
     x, y = recipe.inputs(table), recipe.targets(table)
     batch_size = min(max(LEAST_BATCH, len(rows) // BATCHES_OF_TABLE), BATCH_SIZE, len(rows))
     epochs = max(1, STEPS_OF_TABLE // -(-len(rows) // batch_size))
-    loss = F.cross_entropy if recipe.classes else ScaledSquaredError(recipe.target_std)
-    outputs = f"{len(recipe.classes)} classes" if recipe.classes else f"amounts of {recipe.target}"
     return Task(
         Path(options.data_set).name,
-        f"{options.data_set} ({len(rows):,} train, {len(rest):,} validation), {recipe.features} inputs, {outputs}",
+        f"{options.data_set} ({len(rows):,} train, {len(rest):,} validation), {recipe.features} inputs, "
+        f"{outputs_of(recipe)}",
         "mlp",
         network_of(recipe),
-        loss,
+        loss_of(recipe),
         None,
         (x[rows], y[rows]),
         (x[rest], y[rest]),
@@ -119,6 +119,10 @@ def of_table(options: Any) -> Task:
     )
 
 
+def outputs_of(recipe: Recipe) -> str:
+    return f"{len(recipe.classes)} classes" if recipe.classes else f"amounts of {recipe.target}"
+
+
 def network_of(recipe: Recipe) -> nn.Module:
     """The network for a table: class scores, or amounts in the target's own units."""
     if recipe.classes:
@@ -126,6 +130,10 @@ def network_of(recipe: Recipe) -> nn.Module:
     return nn.Sequential(
         *table_mlp(recipe.features, len(recipe.target_mean)), Scaled(recipe.target_mean, recipe.target_std)
     )
+
+
+def loss_of(recipe: Recipe) -> Any:
+    return F.cross_entropy if recipe.classes else ScaledSquaredError(recipe.target_std)
 
 
 def of_function(options: Any) -> Task:

@@ -18,6 +18,7 @@ from pargrad import nn, optim
 from pargrad.commands.options import POSITIONAL, as_yaml
 from pargrad.commands.tasks import Task, blamed_on, make_task, names_a_function, names_in
 from pargrad.data import as_data
+from pargrad.data.recipe import Recipe
 from pargrad.data.tabular import near
 from pargrad.optim import lr_scheduler
 
@@ -137,6 +138,8 @@ def callbacks_of(options: Options, run_dir: Any) -> tuple[Any, ...]:
 def train_task(task: Task, options: Options) -> dict[str, Any]:
     from pargrad.parallel import Trainer, state_sha256
 
+    if task.recipe is not None and options.run_dir is not None:
+        check_recipe(task.recipe, Path(options.run_dir))
     optimizer = task.optimizer or make_optimizer(options, task.model)
     epochs = options.epochs or task.epochs
     batch_size = options.batch_size or task.batch_size
@@ -189,7 +192,11 @@ def train_task(task: Task, options: Options) -> dict[str, Any]:
     said = f"{task.held_out} {in_words(results)} on {results['count']:,} examples; " if "count" in results else ""
     tell(f"{said}trained in {seconds:.1f} s, {figures['samples_per_second']:,.0f} samples/s")
     if here:
-        tell(f"{here:,} of {figures['steps']:,} steps were taken by this process, before the workers had started")
+        none_needed = "; --num-workers 0 starts none, and gives the same bits" if here == figures["steps"] else ""
+        taken = f"{here:,} of {figures['steps']:,} steps were taken by this process"
+        tell(f"{taken}, before the workers had started{none_needed}")
+    if options.run_dir is not None:
+        tell(f"kept in {options.run_dir}: {how_to_ask(options)}")
     tell(f"state sha256 {figures['state_sha256']}")
     return figures
 
@@ -214,6 +221,20 @@ def check(options: Options) -> None:
         raise ValueError(f"--log {options.log} writes into the run directory: give a --run-dir")
     if options.json is not None and not Path(options.json).absolute().parent.is_dir():
         raise ValueError(f"--json {options.json}: there is no directory {Path(options.json).absolute().parent}")
+
+
+def check_recipe(recipe: Recipe, run_dir: Path) -> None:
+    """Refuses a run directory whose checkpoints are of another table, or of this one as it was before."""
+    from pargrad.parallel.checkpoints import checkpoints_in, differences
+
+    path = run_dir / RECIPE_FILE
+    if path.is_file() and checkpoints_in(run_dir / "checkpoints"):
+        before, now = (each.by_name() for each in (Recipe.from_json(path.read_text()), recipe))
+        if found := list(differences(before, now)):
+            raise ValueError(
+                f"{run_dir} has checkpoints of another table, or of this one before it changed: {found[0]}: take "
+                "another directory, or bring back the table"
+            )
 
 
 def make_optimizer(options: Options, model: nn.Module) -> optim.Optimizer:
@@ -345,6 +366,13 @@ def plain(results: dict[str, Any]) -> dict[str, Any]:
 
 def tell(line: str) -> None:
     print(line, flush=True)  # past any buffer: a cluster's log is read while the job runs
+
+
+def how_to_ask(options: Options) -> str:
+    """The commands that a run is looked at with."""
+    run_dir = shlex.quote(str(options.run_dir))
+    model = f" --model {shlex.quote(options.data_set)}" if names_a_function(options.data_set) else ""
+    return f"pargrad score {run_dir}{model}, pargrad predict {run_dir} FILE{model}, pargrad report {run_dir}"
 
 
 def how_to_go_on(options: Options) -> str:

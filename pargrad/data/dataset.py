@@ -45,6 +45,7 @@ class ArrayData:
         return len(self.arrays[0])
 
     def batch(self, indices: np.ndarray, generator: Generator) -> tuple[np.ndarray, ...]:
+        """The rows at these indices of each array; nothing is drawn."""
         return tuple(np.asarray(array.take(indices, axis=0)) for array in self.arrays)  # a map's rows as plain arrays
 
 
@@ -89,6 +90,10 @@ def as_data(data: Any) -> Data:
     Arrays are numpy's, mapped files, paths of .npy files, and all that has `__array__` or `__dlpack__`: tensors and
     tables of other libraries. A list of tuples is a data set of examples. What only gives batches one after the other
     is refused: the trainer needs examples by number, to shuffle, cut and resume.
+
+    >>> from pargrad.data import as_data
+    >>> len(as_data((np.zeros((5, 3)), np.zeros(5))))
+    5
     """
     if isinstance(data, Data) and not isinstance(data, type):
         return data

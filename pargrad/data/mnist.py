@@ -9,6 +9,8 @@ import numpy as np
 
 from pargrad.data.idx import DataError, read_idx
 
+__all__ = ["DataSet", "ImageData", "load"]
+
 FILES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
 MAX_BODY_BYTES = 64 << 20  # of one download; the largest file has 47,040,016 bytes unpacked
 TIMEOUT = 20.0  # seconds that a mirror may stay silent

@@ -1,4 +1,4 @@
-"""The curves of runs, several in one figure: loss, validation accuracy, learning rate, throughput, phases of a step."""
+"""The curves of runs, several in one figure: loss, accuracy or r2, learning rate, throughput, phases of a step."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from pargrad.reporting.runs import Run, series
 PART_COLOURS = dict(zip(PARTS, ("#8da0cb", "#1b6ca8", "#66a61e", "#e6a532", "#c9ced4")))
 WORDS = {"reduce": "all-reduce"}  # of parts, where a figure says it longer
 RAW_POINTS, MEAN_POINTS = 800, 40  # of a curve: as it was, and its means, which are what the eye follows
+SCORES = {"accuracy": ".2%", "r2": ".4f"}  # how good a model is, and how that is written
 LOGARITHMIC = 30.0  # largest over smallest loss from which a linear axis hides the end of a run
 
 
@@ -30,16 +31,17 @@ def curves(runs: Sequence[Run]) -> Any:
         figure: Any = Figure(figsize=(10.5, 6.6 + height), layout="constrained", facecolor="white")
         figure.get_layout_engine().set(h_pad=0.1, w_pad=0.1, hspace=0.05, wspace=0.04)
         panels = figure.subplot_mosaic(
-            [["loss", "accuracy"], ["lr", "speed"], ["phases", "phases"]],
+            [["loss", "score"], ["lr", "speed"], ["phases", "phases"]],
             height_ratios=[3.6, 2.4, height],
         )
+        score = score_of(runs)
         for run, colour in zip(runs, itertools.cycle(COLOURS)):
             draw_loss(panels["loss"], run, colour)
-            draw_accuracy(panels["accuracy"], run, colour)
+            draw_score(panels["score"], run, colour, score)
             panels["lr"].plot(*series(run.steps, "lr"), color=colour, linewidth=1.6)
             steps, speeds = series(run.steps, "samples_per_second")
             panels["speed"].plot(*means(steps, speeds, RAW_POINTS), color=colour, linewidth=1.6)
-        finish(panels, runs)
+        finish(panels, runs, score)
         draw_phases(panels["phases"], runs)
         if len(runs) > 1:
             handles = [line for line in panels["loss"].get_lines() if not line.get_label().startswith("_")]
@@ -57,13 +59,13 @@ def draw_loss(axes: Any, run: Run, colour: str) -> None:
     axes.plot(*validation, color=colour, linestyle="none", marker="o", markersize=5, markerfacecolor="white")
 
 
-def draw_accuracy(axes: Any, run: Run, colour: str) -> None:
-    steps, accuracies = series(run.evaluations, "validation_accuracy")
-    axes.plot(steps, accuracies, color=colour, marker="o", markersize=4, linewidth=1.6)
-    if accuracies:
-        best = int(np.argmax(accuracies))
+def draw_score(axes: Any, run: Run, colour: str, score: str) -> None:
+    steps, values = series(run.evaluations, f"validation_{score}")
+    axes.plot(steps, values, color=colour, marker="o", markersize=4, linewidth=1.6)
+    if values:
+        best = int(np.argmax(values))
         axes.annotate(
-            f"{accuracies[best]:.2%}", (steps[best], accuracies[best]), xytext=(0, 6), textcoords="offset points",
+            format(values[best], SCORES[score]), (steps[best], values[best]), xytext=(0, 6), textcoords="offset points",
             color=colour, ha="center", fontsize=8.5, fontweight="bold",
         )  # fmt: skip
 
@@ -93,7 +95,7 @@ def draw_phases(axes: Any, runs: Sequence[Run]) -> None:
                 handlelength=1, handleheight=1, columnspacing=1.2)  # fmt: skip
 
 
-def finish(panels: dict[str, Any], runs: Sequence[Run]) -> None:
+def finish(panels: dict[str, Any], runs: Sequence[Run], score: str) -> None:
     """Titles, scales and what is said where there is nothing to see."""
     from matplotlib.ticker import MaxNLocator, PercentFormatter, StrMethodFormatter
 
@@ -105,30 +107,36 @@ def finish(panels: dict[str, Any], runs: Sequence[Run]) -> None:
         panels["loss"].set_ylim(bottom=min(0.0, *losses))
     evaluated = any(series(run.evaluations, "validation_loss")[1] for run in runs)
     panels["loss"].set_title("loss" + (" (circles: on the validation set)" if evaluated else ""))
-    panels["accuracy"].set_title("validation accuracy")
-    panels["accuracy"].yaxis.set_major_formatter(PercentFormatter(1.0, symbol=" %"))
-    panels["accuracy"].margins(y=0.14)
+    panels["score"].set_title(f"validation {score}")
+    if score == "accuracy":
+        panels["score"].yaxis.set_major_formatter(PercentFormatter(1.0, symbol=" %"))
+    panels["score"].margins(y=0.14)
     panels["lr"].set_title("learning rate")
     panels["lr"].set_ylim(bottom=0)
     panels["speed"].set_title("throughput: samples a second")
     panels["speed"].yaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
     panels["speed"].set_ylim(bottom=0)
     last = max(run.steps[-1]["step"] for run in runs if run.steps)
-    for name in ("loss", "accuracy", "lr", "speed"):
+    for name in ("loss", "score", "lr", "speed"):
         panels[name].set_xlim(0, last * 1.03 + 1)
         panels[name].xaxis.set_major_locator(MaxNLocator(integer=True, nbins=7))
         panels[name].xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
     for name in ("lr", "speed"):
         panels[name].set_xlabel("step")
-    if not any(len(line.get_xdata()) for line in panels["accuracy"].lines):
-        panels["accuracy"].set_yticks([])
-        panels["accuracy"].text(
-            0.5, 0.5, "no evaluation yet", transform=panels["accuracy"].transAxes, ha="center", color=INK,
+    if not any(len(line.get_xdata()) for line in panels["score"].lines):
+        panels["score"].set_yticks([])
+        panels["score"].text(
+            0.5, 0.5, "no evaluation yet", transform=panels["score"].transAxes, ha="center", color=INK,
             bbox={"facecolor": "white", "edgecolor": FAINT, "boxstyle": "round,pad=0.6"},
         )  # fmt: skip
 
 
 # ----- numbers -----
+
+
+def score_of(runs: Sequence[Run]) -> str:
+    """The one of SCORES that most of the runs' evaluations have; accuracy where there is none."""
+    return max(SCORES, key=lambda name: sum(len(series(run.evaluations, f"validation_{name}")[1]) for run in runs))
 
 
 def means(steps: Sequence[int], values: Sequence[float], most: int) -> tuple[np.ndarray, np.ndarray]:

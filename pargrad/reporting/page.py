@@ -81,9 +81,11 @@ def page(run: Run) -> str:
 
 def cards(figures: dict[str, Any]) -> str:
     """The figures that one looks for first."""
-    accuracy, speed, loss = (figures[name] for name in ("best_validation_accuracy", "samples_per_second", "loss"))
+    accuracy, r2 = figures["best_validation_accuracy"], figures["best_validation_r2"]
+    speed, loss = figures["samples_per_second"], figures["loss"]
     shown = [
         ("best validation accuracy", None if accuracy is None else f"{accuracy:.2%}"),
+        ("best validation r2", None if r2 is None else f"{r2:.4f}"),
         ("loss, mean of the last epoch", None if loss is None else f"{loss:.4f}"),
         ("epochs", f"{figures['epoch']:,}"),
         ("steps", f"{figures['step']:,}"),

@@ -128,7 +128,8 @@ def summary(run: Run) -> dict[str, Any]:
     """
     last = run.steps[-1] if run.steps else {}
     losses = series([line for line in run.steps if line["epoch"] == last["epoch"]], "loss")[1]
-    accuracies, speeds = series(run.evaluations, "validation_accuracy")[1], series(run.steps, "samples_per_second")[1]
+    accuracies, shares = (series(run.evaluations, f"validation_{name}")[1] for name in ("accuracy", "r2"))
+    speeds = series(run.steps, "samples_per_second")[1]
     metrics = run.path / METRICS
     is_of_last_step = run.state.get("step") == last.get("step")
     return {
@@ -140,6 +141,7 @@ def summary(run: Run) -> dict[str, Any]:
         "epoch": last.get("epoch", -1) + 1,
         "loss": math.fsum(losses) / len(losses) if losses else None,
         "best_validation_accuracy": max(accuracies, default=None),
+        "best_validation_r2": max(shares, default=None),
         "samples_per_second": statistics.median(speeds) if speeds else None,
         "state_sha256": run.state.get("state_sha256") if is_of_last_step else None,
         "when": metrics.stat().st_mtime if metrics.is_file() else None,
