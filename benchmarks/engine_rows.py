@@ -69,15 +69,15 @@ def multilayer(f: Any, x: Any, parameters: Sequence[Any]) -> Any:
     return f.linear(x, *pairs[-1])
 
 
+def entropy(f: Any, *given: Any) -> Any:
+    """The cross entropy of a multilayer perceptron, whose parameters come first."""
+    *parameters, x, target = given
+    return f.cross_entropy(multilayer(f, x, parameters), target)
+
+
 def classifier(generator: np.random.Generator, batch: int, sizes: Sequence[int]) -> Problem:
-    """The cross entropy of a multilayer perceptron."""
     parameters = layers(generator, sizes)
-
-    def loss(f: Any, *given: Any) -> Any:
-        *parameters, x, target = given
-        return f.cross_entropy(multilayer(f, x, parameters), target)
-
-    return Problem(loss, parameters, [normal(generator, batch, sizes[0]), generator.integers(sizes[-1], size=batch)])
+    return Problem(entropy, parameters, [normal(generator, batch, sizes[0]), generator.integers(sizes[-1], size=batch)])
 
 
 # ----- the rows -----

@@ -24,7 +24,7 @@ from threadpoolctl import threadpool_limits
 
 import pargrad
 from benchmarks.by_hand import Network, NumpyRival, numpy_shared, shared_size
-from benchmarks.engine_rows import multilayer
+from benchmarks.engine_rows import entropy
 from benchmarks.processes import Crowd, Place, ProcessRival, Rival, Turn, answer, in_process
 from benchmarks.tasks import Perceptron, Task
 from pargrad import optim
@@ -228,14 +228,10 @@ def python_engine(place: Place, task: Perceptron, library: str) -> Iterator[tupl
 
     engine, network = LIBRARIES[library](), Network(task)
 
-    def loss(f: Any, *given: Any) -> Any:
-        *parameters, x, target = given
-        return f.cross_entropy(multilayer(f, x, parameters), target)
-
     def turn(number: int) -> float:
         total = 0.0
         for indices in task.batches(number):
-            step = engine.gradient(loss, network.parameters, [network.inputs[indices], network.labels[indices]])
+            step = engine.gradient(entropy, network.parameters, [network.inputs[indices], network.labels[indices]])
             value, *gradients = engine.arrays(step())
             np.concatenate([gradient.ravel() for gradient in gradients], out=network.gradients[0])
             network.update(slice(None))
@@ -249,41 +245,40 @@ def python_engine(place: Place, task: Perceptron, library: str) -> Iterator[tupl
 # ----- pargrad -----
 
 
-class PargradRival:
-    """pargrad's Trainer: `workers` Ray actors, or none, in which case the steps run in this process."""
+class TrainerRival:
+    """A base: a Trainer with `workers` Ray actors, or none, in which case the steps run in this process."""
 
-    def __init__(self, name: str, task: Task, *, workers: int, shards: int):
+    def __init__(self, name: str, task: Task, workers: int, *trained: Any, **options: Any):
         self.name, self.processes, self.threads = name, max(workers, 1), 1
         self.data = task.data()
-        model = task.with_weights(pargrad)
-        optimizer = optim.AdamW(model.parameters(), lr=task.lr, weight_decay=task.weight_decay)
-        plain = isinstance(task, Perceptron)
-        self.trainer = Trainer(
-            model,
-            F.cross_entropy if plain else functools.partial(task.loss, pargrad),
-            optimizer,
-            batch_size=task.batch_size,
-            loss_is=None if plain else "mean over examples",
-            shards=shards,
-            num_workers=workers,
-            address="auto",
-            seed=task.seed,
-            progress="off",
-        )
+        common = {"batch_size": task.batch_size, "num_workers": workers, "address": "auto", "progress": "off"}
+        self.trainer = Trainer(*trained, **common, **options)
         try:
             self.trainer.wait_for_workers()  # this process would do their work until they have started
         except BaseException:
             self.close()
             raise
 
+    def close(self) -> None:
+        self.trainer.close()
+
+
+class PargradRival(TrainerRival):
+    """`Trainer.fit`."""
+
+    def __init__(self, name: str, task: Task, *, workers: int, shards: int):
+        model = task.with_weights(pargrad)
+        optimizer = optim.AdamW(model.parameters(), lr=task.lr, weight_decay=task.weight_decay)
+        plain = isinstance(task, Perceptron)
+        loss = F.cross_entropy if plain else functools.partial(task.loss, pargrad)
+        options = {"loss_is": None if plain else "mean over examples", "shards": shards, "seed": task.seed}
+        super().__init__(name, task, workers, model, loss, optimizer, **options)
+
     def turn(self, number: int) -> float:
         latest = self.trainer.fit(self.data, epochs=1)[-1]
         if latest["epoch"] != number:  # its order is that of another epoch, so it would not train the same thing
             raise ValueError(f"{self.name}: asked for epoch {number}, the trainer went on with epoch {latest['epoch']}")
         return latest["loss"]
-
-    def close(self) -> None:
-        self.trainer.close()
 
 
 class Entry(NamedTuple):

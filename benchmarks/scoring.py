@@ -18,36 +18,22 @@ import pargrad
 from benchmarks.command import add_rivals, parser_of, present, race
 from benchmarks.processes import Place, Turn, in_process
 from benchmarks.report import Report
-from benchmarks.rivals import Entry
+from benchmarks.rivals import Entry, TrainerRival
 from benchmarks.tasks import Convolutions, Perceptron, Task
 from pargrad.nn import functional as F
-from pargrad.parallel import Trainer
 
 TASKS = (Perceptron(examples=60_000), Convolutions(examples=2048, dropout=False))
 
 
-class PargradRival:
-    """`Trainer.evaluate` on Ray actors, or on none."""
+class PargradRival(TrainerRival):
+    """`Trainer.evaluate`."""
 
     def __init__(self, name: str, task: Task, *, workers: int):
-        self.name, self.processes, self.threads = name, max(workers, 1), 1
-        self.data = task.data()
-        self.trainer = Trainer(
-            task.with_weights(pargrad), F.cross_entropy, None,
-            batch_size=task.batch_size, num_workers=workers, address="auto", progress="off",
-        )  # fmt: skip
-        try:
-            self.trainer.wait_for_workers()
-        except BaseException:
-            self.close()
-            raise
+        super().__init__(name, task, workers, task.with_weights(pargrad), F.cross_entropy, None)
 
     def turn(self, number: int) -> float:
         found = self.trainer.evaluate(self.data)
         return right_answers(found["accuracy"] * found["count"], found["count"], len(self.data[0]))
-
-    def close(self) -> None:
-        self.trainer.close()
 
 
 def right_answers(right: float, seen: int, examples: int) -> float:

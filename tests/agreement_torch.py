@@ -78,3 +78,18 @@ def agree(function, arrays, tolerance=None):
     counted = ([x for x in gradients if not empty or (x is not None and x.any())] for gradients in (mine[1], other[1]))
     assert_same(*counted, tolerance)
     return True
+
+
+def check_both(function, arrays, tolerance=None):
+    """`function(library, *tensors)` gives the same values and gradients in pargrad and in torch."""
+    mine, other = (lambda *tensors, library=library: function(library, *tensors) for library in (pg, torch))
+    check_twins(mine, other, arrays, tolerance)
+
+
+def check_twins(function, twin, arrays, tolerance=None):
+    """`function(*tensors)` of pargrad's tensors gives the values and gradients that torch's `twin` gives of its own."""
+    with np.errstate(all="ignore"):
+        got = run(pg, function, arrays)
+    expected = run(torch, twin, arrays)
+    for mine, other in zip(got, expected):
+        assert_equal(mine, other, tolerance)

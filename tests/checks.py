@@ -9,6 +9,7 @@ import re
 import zlib
 
 import numpy as np
+import pytest
 
 import pargrad
 import pargrad.autograd
@@ -21,6 +22,9 @@ STEP = 1e-5
 DIFFERENCE = 1e-6  # between a derivative and a central difference, next to the size of both
 EXACT = {np.dtype(np.float64): 1e-12, np.dtype(np.float32): 2e-6}  # rounding, a few operations long
 EXACT |= {np.dtype(np.complex128): EXACT[np.dtype(np.float64)], np.dtype(np.complex64): EXACT[np.dtype(np.float32)]}
+
+# The dtypes that most is tried in.
+both = pytest.mark.parametrize("dtype", [np.float32, np.float64], ids=["float32", "float64"])
 
 CASES = [
     (f"{rule.name}-{number}", rule, sample) for rule in RULES.values() for number, sample in enumerate(rule.samples)
@@ -103,6 +107,14 @@ def assert_equal(got, expected, tolerance=None):
         assert (one.dtype, one.shape) == (other.dtype, other.shape)
         rounding = EXACT.get(one.dtype, 0) if tolerance is None else tolerance
         np.testing.assert_allclose(one, other, rtol=rounding, atol=rounding)
+
+
+def check_explained(act, pieces):
+    """It is refused, in words that these pieces are part of."""
+    with pytest.raises((ValueError, TypeError)) as error:
+        act()
+    for piece in pieces:
+        assert piece in str(error.value)
 
 
 def call(rule, arrays, settings):

@@ -26,6 +26,16 @@ def pytest_report_header():
     return f"torch is installed: {len(WITH_TORCH)} files compare with it"
 
 
+@pytest.fixture(scope="session", autouse=HAS_TORCH)
+def seeds_of_this_processor_alone():
+    """For each kind of accelerator torch.manual_seed writes a stack down, which takes longer than most tests do."""
+    import torch
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch, "manual_seed", torch.default_generator.manual_seed)
+        yield
+
+
 @pytest.fixture(scope="session")
 def cluster():
     """A Ray of this test session with more logical cores than the machine may have."""
@@ -41,6 +51,14 @@ def cluster():
     )
     yield ray
     ray.shutdown()
+
+
+@pytest.fixture
+def own_table(monkeypatch):
+    """A table of rules of a test's own, so that these do not stay."""
+    from pargrad.rules import table
+
+    monkeypatch.setattr(table, "RULES", {})
 
 
 @pytest.fixture

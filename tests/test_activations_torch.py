@@ -7,14 +7,14 @@ import torch.nn.functional as theirs
 
 import pargrad as pg
 import pargrad.nn.functional as F
-from tests.checks import assert_equal, run
+from tests.agreement_torch import check_twins
+from tests.checks import assert_equal, both, run
 from tests.higher import assert_as_finite, second_gradients
 
 torch.set_num_threads(1)
 # torch multiplies by a 1 / 6 of float32.
 ROUGH = {"hardsigmoid": 1e-7}
 NAN, INF = float("nan"), float("inf")
-both = pytest.mark.parametrize("dtype", [np.float32, np.float64], ids=["float32", "float64"])
 
 
 def normal(*shape, seed=0):
@@ -159,11 +159,7 @@ def test_prelu_at_its_kink(dtype):
 def test_in_place(name):
     settings = {"threshold": 0.5, "value": 2.0} if name == "threshold_" else {}
     x = normal(3, 4)
-    with np.errstate(all="ignore"):
-        got = run(pg, lambda x: getattr(F, name)(x * 2, **settings), [x])
-    expected = run(torch, lambda x: getattr(theirs, name)(x * 2, **settings), [x])
-    assert_equal(got[0], expected[0])
-    assert_equal(got[1], expected[1])
+    check_twins(lambda x: getattr(F, name)(x * 2, **settings), lambda x: getattr(theirs, name)(x * 2, **settings), [x])
     y = pg.tensor(x)
     assert getattr(F, name)(y, **settings) is y
     assert_equal([y.numpy()], [getattr(F, name[:-1])(pg.tensor(x), **settings).numpy()])

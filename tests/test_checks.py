@@ -15,6 +15,7 @@ from tests.checks import (
     can_require_grad,
     check_derivative,
     check_dtypes,
+    check_explained,
     check_layouts,
     check_memory,
     check_plain,
@@ -36,18 +37,22 @@ WRONG = 1.0005  # a derivative wrong by 0.05 %
 pytestmark = pytest.mark.usefixtures("own_table")
 
 
-@pytest.fixture
-def own_table(monkeypatch):
-    """A table of a test's own, so that its rules do not stay."""
-    monkeypatch.setattr(table, "RULES", {})
-
-
 def made(function, *samples, **options):
     return rule(*(samples or (sample((2, 3), (2, 3)),)), **options)(function)
 
 
 def product(x, y):
     return x * y, lambda g: g * y, lambda g: g * x
+
+
+def test_a_refusal_in_other_words_is_seen():
+    def refuse():
+        raise ValueError("got 3")
+
+    check_explained(refuse, ["got", "3"])
+    for act, pieces in ((refuse, ["got", "4"]), (list, [])):
+        with pytest.raises((AssertionError, pytest.fail.Exception)):
+            check_explained(act, pieces)
 
 
 COMPLEX = sample(complexes(2, 3), complexes(2, 3))

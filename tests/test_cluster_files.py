@@ -18,11 +18,10 @@ import ray.autoscaler
 import yaml
 from click import ClickException
 from ray.autoscaler._private.util import prepare_config, validate_config
-from ray.scripts.scripts import cli
 
 from pargrad.cli import COMMANDS, EXIT_TERMINATED
-from pargrad.commands import submit
 from pargrad.commands.options import parse
+from tests.pages import check_ray
 from tests.processes import descendants
 
 ROOT = Path(__file__).parent.parent
@@ -293,33 +292,6 @@ def commands(text, name):
 
 def all_shell():
     return "\n".join([*shell_blocks(), *shell_of_launchers()])
-
-
-def test_every_pargrad_command_is_one():
-    found = list(commands("\n".join(shell_blocks()), "pargrad"))
-    for words in found:
-        _, options = parse(COMMANDS, words)
-        if isinstance(options, submit.Options) and options.command:
-            submit.checked_command(options.command)
-    assert len(found) >= 10
-    with pytest.raises(SystemExit):
-        parse(COMMANDS, ["submit", "--stopp", "first"])
-
-
-def check_ray(words):
-    """That Ray has this command, and these options of it."""
-    command = cli
-    while words and hasattr(command, "commands"):
-        name, *words = words
-        assert name in command.commands, name
-        command = command.commands[name]
-    words = words[: words.index("--")] if "--" in words else words
-    takes = [command, cli.commands["start"]] if command is cli.commands["symmetric-run"] else [command]
-    known = {option for one in takes for parameter in one.params for option in parameter.opts}
-    given = {word.partition("=")[0] for word in words if word.startswith("-")}
-    assert given <= known, given - known
-    files = [word for word in words if word.startswith("cluster/")]
-    assert all((ROOT / file).exists() for file in files)
 
 
 def test_every_ray_command_is_one():

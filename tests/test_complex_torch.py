@@ -11,6 +11,7 @@ import pargrad as pg
 import pargrad.autograd
 from pargrad import operators, printing
 from pargrad.rules import RULES
+from tests.agreement_torch import check_both, check_twins
 from tests.checks import CASES, as_function, assert_equal, can_require_grad, check_derivative, draw, is_complex, run
 from tests.test_rules_torch import TWINS
 
@@ -93,11 +94,8 @@ BINARY = ["add", "sub", "mul", "div", "pow"]  # of others torch has no gradient 
 def test_a_real_argument_beside_a_complex_one_has_a_real_gradient(name, dtypes):
     generator = np.random.default_rng(0)
     arrays = [(generator.uniform(0.5, 2, 3) + (1j if "c" in dtype else 0)).astype(dtype) for dtype in dtypes]
-    got = run(pg, as_function(RULES[name], {}), arrays)
-    expected = run(torch, getattr(torch, name), arrays)
     coarse = 2e-6 if {"float32", "complex64"} & {*dtypes} else None  # one of the gradients is of their precision
-    assert_equal(got[0], expected[0], coarse)
-    assert_equal(got[1], expected[1], coarse)
+    check_twins(as_function(RULES[name], {}), getattr(torch, name), arrays, coarse)
 
 
 # ----- every function -----
@@ -186,11 +184,7 @@ KINKS = [
 def test_kinks_and_branches(name, arguments, settings, dtype):
     arrays = [np.array(x, dtype) for x in arguments]
     twin = TWINS.get(name) or getattr(torch, name)
-    with np.errstate(all="ignore"):
-        got = run(pg, as_function(RULES[name], settings), arrays)
-    expected = run(torch, lambda *tensors: twin(*tensors, **settings), arrays)
-    assert_equal(got[0], expected[0])
-    assert_equal([None if g is None else np.asarray(g) for g in got[1]], expected[1])
+    check_twins(as_function(RULES[name], settings), lambda *tensors: twin(*tensors, **settings), arrays)
 
 
 FINITE = [
@@ -222,11 +216,7 @@ def test_the_size_of_a_polar_number_has_a_derivative_at_0_and_below():
 @pytest.mark.parametrize("power", [lambda x, n: x**n, lambda x, n: (n or 3) ** x], ids=["exponent", "base"])
 def test_powers_with_a_literal(power, number, dtype):
     x = np.array([-2.0, -0.5 + 1j, 0.5j, 1.0, 2 - 3j], dtype)
-    with np.errstate(all="ignore"):
-        got = run(pg, lambda x: power(x, number), [x])
-    expected = run(torch, lambda x: power(x, number), [x])
-    assert_equal(got[0], expected[0])
-    assert_equal(got[1], expected[1])
+    check_both(lambda library, x: power(x, number), [x])
 
 
 # ----- dtypes -----

@@ -19,7 +19,8 @@ from pargrad.parallel.cores import one_blas_thread
 from pargrad.rules import RULES
 
 FOLDER = Path(__file__).parent.parent / "examples"
-SCRIPTS = {path.stem for path in FOLDER.glob("*.py")} - {"__init__", "compare", "ray_tune"}  # see test_ray_tune.py
+WITH_TESTS_OF_THEIR_OWN = {"ray_tune", "tutorial"}  # see test_ray_tune.py, test_tutorial.py
+SCRIPTS = {path.stem for path in FOLDER.glob("*.py")} - {"__init__", "compare"} - WITH_TESTS_OF_THEIR_OWN
 WITHOUT_A_TWIN = {"own_operator", "callbacks", "sklearn_estimators"}  # half of them is pargrad's own way
 
 WAYS = ("Function", "rule")
@@ -166,12 +167,12 @@ def test_every_parameter_of_a_script_is_an_option(monkeypatch, capsys):
 
 def test_the_readme_lists_every_example_with_its_command():
     text = (FOLDER / "README.md").read_text()
-    for name in SCRIPTS:
+    for name in SCRIPTS | WITH_TESTS_OF_THEIR_OWN:
         assert f"[{name}.py]({name}.py)" in text
     for module in re.findall(r"python -m ([\w.]+)", text):
         assert importlib.util.find_spec(module), module
     named = set(re.findall(r"python -m ([\w.]+)", text))
-    assert named == {f"examples.{name}" for name in (*SCRIPTS, "ray_tune", "compare")}
+    assert named == {f"examples.{name}" for name in (*SCRIPTS, *WITH_TESTS_OF_THEIR_OWN, "compare")}
 
 
 # ----- the comparison, with twins of its own -----

@@ -8,11 +8,11 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 import pargrad as pg
 import pargrad.nn.functional as F
-from tests.checks import assert_equal, run
+from tests.agreement_torch import check_twins
+from tests.checks import assert_equal, both, run
 from tests.higher import assert_as_finite, second_gradients
 
 torch.set_num_threads(1)
-both = pytest.mark.parametrize("dtype", [np.float32, np.float64], ids=["float32", "float64"])
 
 
 def normal(*shape, seed=0):
@@ -110,11 +110,11 @@ def test_embedding_bag(arrays, settings, mode, dtype):
 @pytest.mark.parametrize("mode", ["sum", "mean"])
 def test_the_gradient_of_a_bag_by_how_often_a_row_is_taken(mode):
     """As in the embedding that it is the sum of: torch's embedding_bag divides by counts of other rows."""
-    got = run(pg, lambda x, table: F.embedding_bag(x, table, mode=mode, scale_grad_by_freq=True), [NUMBERS, TABLE])
-    expected = run(torch, lambda x, table: getattr(theirs.embedding(x, table, scale_grad_by_freq=True), mode)(1),
-                   [NUMBERS, TABLE])  # fmt: skip
-    assert_equal(got[0], expected[0])
-    assert_equal(got[1], expected[1])
+    check_twins(
+        lambda x, table: F.embedding_bag(x, table, mode=mode, scale_grad_by_freq=True),
+        lambda x, table: getattr(theirs.embedding(x, table, scale_grad_by_freq=True), mode)(1),
+        [NUMBERS, TABLE],
+    )
 
 
 @both

@@ -7,7 +7,8 @@ import torch
 import pargrad as pg
 from pargrad.operators.indexing import IN_PLACE
 from pargrad.rules import RULES
-from tests.checks import as_function, assert_equal, check_derivative, run
+from tests.agreement_torch import check_twins
+from tests.checks import as_function, assert_equal, both, check_derivative, run
 from tests.test_shapes_torch import EMPTY, Whole, arrays_of, calls, drawn, ids, mask
 
 pytestmark = pytest.mark.filterwarnings("ignore:index_reduce:UserWarning")
@@ -160,7 +161,7 @@ def agree(name, arguments, named, method, dtype=np.float64):
     assert_equal(got[1], expected[1])
 
 
-@pytest.mark.parametrize("dtype", [np.float32, np.float64], ids=["float32", "float64"])
+@both
 @pytest.mark.parametrize(("name", "arguments", "named"), CASES, ids=ids(CASES))
 def test_functions(name, arguments, named, dtype):
     agree(name, arguments, named, False, dtype)
@@ -293,10 +294,7 @@ def test_set_at_is_what_torch_assigns(index, whole):
         y[in_torch(index)] = value
         return y
 
-    got = run(pg, as_function(RULES["set_at"], {"index": index}), [X, value])
-    expected = run(torch, assigned, [X, value])
-    assert_equal(got[0], expected[0])
-    assert_equal(got[1], expected[1])
+    check_twins(as_function(RULES["set_at"], {"index": index}), assigned, [X, value])
 
 
 def test_every_value_of_an_element_that_is_named_twice_gets_its_gradient():

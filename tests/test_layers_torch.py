@@ -127,9 +127,10 @@ def test_a_layer_begins_as_torchs_for_the_same_seed(row):
 
 
 LAYERS = sorted({row.name for row in ROWS})
+LAZY = [name for name in dir(torch.nn) if name.startswith("Lazy")]
 
 
-@pytest.mark.parametrize("name", LAYERS)
+@pytest.mark.parametrize("name", [*LAYERS, *LAZY])
 def test_a_layer_takes_torchs_arguments(name):
     def parameters(library):
         given = inspect.signature(getattr(library.nn, name)).parameters.values()
@@ -149,8 +150,8 @@ NOT_HERE = {
 
 
 def test_every_layer_of_torch_has_a_row_or_is_named():
-    names = {name for name in dir(torch.nn) if name[0].isupper() and not name.startswith("Lazy")}
-    others = {name for name in names if name.startswith("Transformer")} | OTHER_FILES | ELSEWHERE | NOT_HERE
+    names = {name for name in dir(torch.nn) if name[0].isupper()}
+    others = {name for name in names if name.startswith("Transformer")} | {*OTHER_FILES, *ELSEWHERE, *NOT_HERE, *LAZY}
     assert names - others == set(LAYERS)
     assert others - NOT_HERE <= set(nn.__all__)
 
@@ -194,6 +195,8 @@ def test_mistakes_are_refused_with_torchs_kind_of_error(mistake):
 
 
 REFUSED_HERE = {
+    "a layer without its kernel": (lambda: nn.LazyConv2d(3), TypeError, "LazyConv2d: missing a .* 'kernel_size'"),
+    "arguments of no layer": (lambda: nn.SyncBatchNorm(3, groups=2), TypeError, "SyncBatchNorm: .* argument 'groups'"),
     "sparse gradients": (lambda: nn.Embedding(3, 2, sparse=True), RuntimeError, "sparse=False"),
     "sparse gradients of bags": (lambda: nn.EmbeddingBag(3, 2, sparse=True), RuntimeError, "sparse=False"),
     "a table of another shape": (lambda: nn.Embedding(3, 2, _weight=pg.ones(2, 3)), ValueError, r"\(3, 2\).*\(2, 3\)"),
@@ -207,9 +210,8 @@ REFUSED_HERE = {
 }
 
 
-@pytest.mark.parametrize("mistake", REFUSED_HERE)
-def test_what_is_not_here_is_told(mistake):
-    make, error, told = REFUSED_HERE[mistake]
+@pytest.mark.parametrize(("make", "error", "told"), REFUSED_HERE.values(), ids=REFUSED_HERE)
+def test_what_is_not_here_is_told(make, error, told):
     with pytest.raises(error, match=told):
         make()
 
@@ -242,6 +244,15 @@ def test_the_state_after_three_steps_is_torchs(row):
         x = as_tensor(library, random.normal(1, 2, row.on[0]))
         states.append([*(array_of(value) for value in module.state_dict().values()), array_of(module(x).detach())])
     assert_near(*states, 1e-9)
+
+
+@pytest.mark.parametrize("row", [row for row in NORMALIZATIONS if row.made(torch).state_dict()], ids=str)
+def test_a_normalization_begins_again_as_torchs(row):
+    states = []
+    for module in same_state(row):
+        module.reset_parameters()
+        states.append([array_of(value) for value in module.state_dict().values()])
+    assert_near(*states, 0)
 
 
 def test_a_state_from_before_batches_were_counted_is_loaded():

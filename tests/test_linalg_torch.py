@@ -10,6 +10,7 @@ import torch
 
 import pargrad as pg
 import pargrad.autograd
+from tests.agreement_torch import check_both
 from tests.checks import array_of, assert_equal, check_derivative, listed, run, weights
 
 # LAPACKs differ by the rounding of a factorization; a derivative multiplies it by the condition, here 10 at most.
@@ -310,10 +311,7 @@ def quiet():
 @cases([np.float64, np.complex128], [np.float32, np.complex64])
 def test_values_and_gradients(function, arrays, dtype):
     arrays = [cast(x, dtype) for x in arrays]
-    got = run(pg, lambda *tensors: function(pg, *tensors), arrays)
-    expected = run(torch, lambda *tensors: function(torch, *tensors), arrays)
-    assert_equal(got[0], expected[0], ROUNDING[dtype])
-    assert_equal(got[1], expected[1], ROUNDING[dtype])
+    check_both(function, arrays, ROUNDING[dtype])
 
 
 def second(library, function, arrays):

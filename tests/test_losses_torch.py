@@ -541,3 +541,25 @@ def test_the_sums_and_divisors_of_uneven_shards_add_up_to_the_batchs(case, cuts)
     for gradient, tensor in zip(gradients, inputs):
         if tensor.grad is not None:
             np.testing.assert_allclose(gradient / divisor, tensor.grad.numpy(), rtol=1e-12, atol=1e-13)
+
+
+@pytest.mark.parametrize("library", [pg, torch], ids=["pargrad", "torch"])
+def test_losses_of_ones_own_are_made_as_torchs(library):
+    bases = library.nn.modules.loss
+
+    class Dice(bases._Loss):
+        def __init__(self, smooth, size_average=None, reduce=None, reduction="mean"):
+            super().__init__(size_average, reduce, reduction)
+            self.smooth = smooth
+
+    class Focal(library.nn.CrossEntropyLoss):
+        function = staticmethod(library.nn.functional.cross_entropy)
+
+        def __init__(self, gamma):
+            super().__init__(library.ones(3), label_smoothing=0.1)
+            self.gamma = gamma
+
+    assert (Dice(2, reduction="sum").reduction, Dice(2).smooth) == ("sum", 2)
+    assert (Focal(3).gamma, Focal(3).label_smoothing, list(Focal(3).state_dict())) == (3, 0.1, ["weight"])
+    assert list(bases._WeightedLoss(library.ones(2), reduction="none").state_dict()) == ["weight"]
+    assert isinstance(library.nn.NLLLoss(), bases._WeightedLoss)

@@ -12,6 +12,7 @@ import pargrad.nn.functional as F
 from pargrad import metrics, nn, optim
 from pargrad.metrics import METRICS, Metric, make_metric, over
 from pargrad.parallel import Trainer
+from tests.checks import check_explained
 from tests.training import CLASSES, examples, make_trainer, mlp
 
 CLASS_METRICS = [name for name in METRICS if name not in ("mean_absolute_error", "mean_squared_error", "r2")]
@@ -137,10 +138,7 @@ WRONG = {
 
 @pytest.mark.parametrize(("act", "pieces"), WRONG.values(), ids=WRONG)
 def test_what_is_wrong_is_said(act, pieces):
-    with pytest.raises((ValueError, TypeError)) as error:
-        act()
-    for piece in pieces:
-        assert piece in str(error.value)
+    check_explained(act, pieces)
 
 
 def test_every_metric_is_in_the_table():
@@ -252,10 +250,7 @@ WRONG_USE = {
 
 @pytest.mark.parametrize(("act", "pieces"), WRONG_USE.values(), ids=WRONG_USE)
 def test_wrong_use_is_explained(act, pieces):
-    with pytest.raises((ValueError, TypeError)) as error:
-        act()
-    for piece in pieces:
-        assert piece in str(error.value)
+    check_explained(act, pieces)
 
 
 def test_a_step_of_ones_own_hides_what_metrics_need():

@@ -522,9 +522,8 @@ WRONG_LOSSES = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("wrong", WRONG_LOSSES)
-def test_losses_refuse(wrong):
-    call, error, told = WRONG_LOSSES[wrong]
+@pytest.mark.parametrize(("call", "error", "told"), WRONG_LOSSES.values(), ids=WRONG_LOSSES)
+def test_losses_refuse(call, error, told):
     with pytest.raises(error, match=told):
         call()
 

@@ -7,12 +7,11 @@ import torch.nn.functional as theirs
 
 import pargrad as pg
 import pargrad.nn.functional as F
-from tests.checks import assert_equal, run
+from tests.checks import assert_equal, both, run
 from tests.higher import assert_as_finite, second_gradients
 
 torch.set_num_threads(1)
 TOLERANCE = {np.float32: 5e-6, np.float64: 1e-12}
-both = pytest.mark.parametrize("dtype", [np.float32, np.float64], ids=["float32", "float64"])
 
 
 def normal(*shape, seed=0):

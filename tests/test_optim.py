@@ -383,9 +383,8 @@ REFUSED = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("wrong", REFUSED)
-def test_what_makes_no_sense_is_refused(wrong):
-    make, error, told = REFUSED[wrong]
+@pytest.mark.parametrize(("make", "error", "told"), REFUSED.values(), ids=REFUSED)
+def test_what_makes_no_sense_is_refused(make, error, told):
     with pytest.raises(error, match=told):
         make()
 

@@ -8,10 +8,9 @@ import pargrad as pg
 from pargrad import special
 from pargrad.rules import RULES
 from pargrad.tensor import apply
-from tests.checks import assert_equal, check_derivative, run
+from tests.checks import assert_equal, both, check_derivative, run
 
 NAMES = [name for name in special.__all__ if "polynomial" in name]
-both = pytest.mark.parametrize("dtype", [np.float32, np.float64], ids=["float32", "float64"])
 POINTS = [-1.5, -1.0, -0.3, 0.0, 0.25, 0.5, 0.9, 1.0, 1.5]
 # torch evaluates cosines where the recurrence has more digits.
 ROUGH = {np.dtype(np.float32): 2e-5, np.dtype(np.float64): 1e-11}

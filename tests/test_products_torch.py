@@ -11,6 +11,7 @@ import pargrad as pg
 import pargrad.nn.functional as functional
 from pargrad import autograd, rules
 from pargrad.operators import products
+from tests.agreement_torch import check_both, check_twins
 from tests.checks import assert_equal, check_derivative, run
 from tests.higher import assert_as_finite, second_gradients
 
@@ -30,14 +31,6 @@ def drawn(*shapes, dtype=np.float64, seed=0):
         elif np.dtype(dtype).kind in "iub":
             x = generator.integers(0, 2 if dtype is bool else 5, shape)
         yield np.asarray(x).astype(dtype)
-
-
-def agree(function, arrays):
-    """`function(library, *tensors)` has the same values and gradients in both."""
-    got = run(pg, lambda *tensors: function(pg, *tensors), arrays)
-    expected = run(torch, lambda *tensors: function(torch, *tensors), arrays)
-    assert_equal(got[0], expected[0])
-    assert_equal(got[1], expected[1])
 
 
 def named(name, **settings):
@@ -92,7 +85,7 @@ EMPTY = [("addbmm", [(2, 2), (0, 2, 3), (0, 3, 2)], {}), ("addmm", [(2,), (3, 0)
 @pytest.mark.parametrize(("name", "shapes", "settings"), VECTORS_AND_MATRICES + ADDED_CASES + EMPTY, ids=str)
 def test_products(name, shapes, settings, dtype):
     arrays = list(drawn(*shapes, dtype=dtype))
-    agree(named(name, **settings), arrays)
+    check_both(named(name, **settings), arrays)
     if name not in products.NOT_METHODS:
         values, _ = run(pg, lambda x, *rest: getattr(x, name)(*rest, **settings), arrays)
         assert_equal(values, run(pg, lambda *xs: named(name, **settings)(pg, *xs), arrays)[0])
@@ -106,7 +99,7 @@ def test_in_place(name, shapes, settings, dtype):
         assert getattr(out, f"{name}_")(*rest, **settings) is out
         return out
 
-    agree(function, list(drawn(*shapes, dtype=dtype)))
+    check_both(function, list(drawn(*shapes, dtype=dtype)))
 
 
 WHOLE = [
@@ -121,14 +114,14 @@ WHOLE = [
 def test_products_of_integers(name, shapes, settings, dtype):
     if dtype is np.uint8 and settings.get("alpha", 0) < 0:
         settings = settings | {"alpha": 3}
-    agree(named(name, **settings), list(drawn(*shapes, dtype=dtype)))
+    check_both(named(name, **settings), list(drawn(*shapes, dtype=dtype)))
 
 
 @pytest.mark.parametrize(("name", "shapes"), [
     ("outer", [(2,), (3,)]), ("kron", [(2,), (3, 1)]), ("addr", [(2, 3), (2,), (3,)]), ("inner", [(), (3,)]),
 ])  # fmt: skip
 def test_products_of_booleans(name, shapes):
-    agree(named(name), list(drawn(*shapes, dtype=bool)))
+    check_both(named(name), list(drawn(*shapes, dtype=bool)))
 
 
 @pytest.mark.parametrize("name", ["outer", "kron", "addr"])
@@ -138,7 +131,7 @@ def test_elementwise_products_promote(name, dtypes):
     kinds = (dtypes * 2)[: len(shapes)]
     arrays = [x for shape, dtype in zip(shapes, kinds) for x in drawn(shape, dtype=dtype)]
     if name != "addr":
-        agree(named(name), arrays)
+        check_both(named(name), arrays)
     else:  # torch's backward cannot
         assert_equal([pg.addr(*arrays).numpy()], [torch.addr(*map(torch.tensor, arrays)).numpy()])
 
@@ -146,7 +139,7 @@ def test_elementwise_products_promote(name, dtypes):
 @every
 def test_an_input_times_zero_is_not_looked_at_and_has_the_gradient_zero(dtype):
     x, *rest = drawn((2, 2), (2, 3), (3, 2), dtype=dtype)
-    agree(named("addmm", beta=0), [np.full_like(x, np.nan), *rest])
+    check_both(named("addmm", beta=0), [np.full_like(x, np.nan), *rest])
 
 
 SHAPES_OF_VECDOT = [([(4, 3), (4, 3)], -1), ([(3,), (3,)], 0), ([(2, 1, 3), (4, 3)], -1), ([(2, 4), (4,)], 0)]
@@ -156,18 +149,16 @@ SHAPES_OF_VECDOT = [([(4, 3), (4, 3)], -1), ([(3,), (3,)], 0), ([(2, 1, 3), (4, 
 @pytest.mark.parametrize(("shapes", "dim"), SHAPES_OF_VECDOT, ids=str)
 def test_vecdot(shapes, dim, dtype):
     arrays = list(drawn(*shapes, dtype=dtype))
-    got = run(pg, lambda x, y: products.vecdot(x, y, dim=dim), arrays)
-    expected = run(torch, lambda x, y: torch.linalg.vecdot(x, y, dim=dim), arrays)
-    assert_equal(got[0] + got[1], expected[0] + expected[1])
+    check_twins(lambda x, y: products.vecdot(x, y, dim=dim), lambda x, y: torch.linalg.vecdot(x, y, dim=dim), arrays)
 
 
 @every
 @pytest.mark.parametrize(("shapes", "dim"), [([(4, 3), (1, 3)], -1), ([(3, 2), (3, 1)], 0)], ids=str)
 def test_cross_along_a_dim(shapes, dim, dtype):
     arrays = list(drawn(*shapes, dtype=dtype))
-    got = run(pg, lambda x, y: products.cross_along(x, y, dim=dim), arrays)
-    expected = run(torch, lambda x, y: torch.linalg.cross(x, y, dim=dim), arrays)
-    assert_equal(got[0] + got[1], expected[0] + expected[1])
+    check_twins(
+        lambda x, y: products.cross_along(x, y, dim=dim), lambda x, y: torch.linalg.cross(x, y, dim=dim), arrays
+    )
 
 
 # ----- einsum -----
@@ -206,9 +197,9 @@ EQUATIONS = [
 @pytest.mark.parametrize(("equation", "shapes"), EQUATIONS, ids=str)
 def test_einsum(equation, shapes, dtype):
     arrays = list(drawn(*shapes, dtype=dtype))
-    agree(lambda library, *tensors: library.einsum(equation, *tensors), arrays)
+    check_both(lambda library, *tensors: library.einsum(equation, *tensors), arrays)
     if dtype == np.float64:
-        agree(lambda library, *tensors: library.einsum(equation, list(tensors)), arrays)
+        check_both(lambda library, *tensors: library.einsum(equation, list(tensors)), arrays)
 
 
 LISTS = [
@@ -226,7 +217,7 @@ def test_einsum_of_lists_of_labels(shapes, lists, output, dtype):
     def function(library, *tensors):
         return library.einsum(*itertools.chain(*zip(tensors, lists)), *last)
 
-    agree(function, list(drawn(*shapes, dtype=dtype)))
+    check_both(function, list(drawn(*shapes, dtype=dtype)))
 
 
 @pytest.mark.parametrize("dtype", [np.int64, np.int32], ids=lambda dtype: dtype.__name__)
@@ -236,13 +227,13 @@ def test_einsum_of_lists_of_labels(shapes, lists, output, dtype):
     ids=str,
 )
 def test_einsum_of_integers(equation, shapes, dtype):
-    agree(lambda library, *tensors: library.einsum(equation, *tensors), list(drawn(*shapes, dtype=dtype)))
+    check_both(lambda library, *tensors: library.einsum(equation, *tensors), list(drawn(*shapes, dtype=dtype)))
 
 
 def test_einsum_of_booleans():
     x, y = drawn((3, 3), (3, 3), dtype=bool)
-    agree(lambda library, x: library.einsum("ii", x), [x])
-    agree(lambda library, x, y: library.einsum("ij,ij->ij", x, y), [x, y])
+    check_both(lambda library, x: library.einsum("ii", x), [x])
+    check_both(lambda library, x, y: library.einsum("ij,ij->ij", x, y), [x, y])
 
 
 def test_einsum_gives_views_where_nothing_is_computed():
@@ -280,28 +271,28 @@ EXACTLY = {"compute_mode": "donot_use_mm_for_euclid_dist"}  # torch's other way 
 @pytest.mark.parametrize("p", ORDERS)
 @pytest.mark.parametrize("shapes", [[(4, 3), (5, 3)], [(2, 1, 4, 3), (3, 5, 3)], [(2, 0), (3, 0)], [(0, 2), (3, 2)]])
 def test_cdist(shapes, p, dtype):
-    agree(lambda library, x, y: library.cdist(x, y, p, **EXACTLY), list(drawn(*shapes, dtype=dtype)))
+    check_both(lambda library, x, y: library.cdist(x, y, p, **EXACTLY), list(drawn(*shapes, dtype=dtype)))
 
 
 @both
 @pytest.mark.parametrize("p", ORDERS)
 def test_distances_at_zero_and_at_ties(p, dtype):
     x = np.array([[1, 2, 0], [1, 2, 0], [1, 3, 1], [0, 1, 1]], dtype)
-    agree(lambda library, x: library.cdist(x, x, p, **EXACTLY), [x])
-    agree(lambda library, x: library.pdist(x, p), [x])
+    check_both(lambda library, x: library.cdist(x, x, p, **EXACTLY), [x])
+    check_both(lambda library, x: library.pdist(x, p), [x])
 
 
 @both
 @pytest.mark.parametrize("rows", [1, 2, 5])
 def test_pdist(rows, dtype):
     for p in ORDERS:
-        agree(named("pdist", p=p), list(drawn((rows, 3), dtype=dtype)))
+        check_both(named("pdist", p=p), list(drawn((rows, 3), dtype=dtype)))
 
 
 @pytest.mark.parametrize("size", [1, 7, 20])
 def test_cdist_of_several_blocks(size, monkeypatch):
     monkeypatch.setattr(rules.products, "BLOCK", size)
-    agree(lambda library, x, y: library.cdist(x, y, **EXACTLY), list(drawn((2, 1, 5, 2), (3, 4, 2))))
+    check_both(lambda library, x, y: library.cdist(x, y, **EXACTLY), list(drawn((2, 1, 5, 2), (3, 4, 2))))
 
 
 def test_pdist_of_no_rows():
@@ -325,7 +316,7 @@ def test_cdist_keeps_digits_that_torchs_matrix_product_loses():
 )
 @pytest.mark.parametrize("shapes", [[(4, 3), (4, 3)], [(3,), (4, 3)], [(2, 1, 3), (4, 3)], [(3,), (3,)]], ids=str)
 def test_pairwise_distance(shapes, settings, dtype):
-    agree(named("pairwise_distance", **settings), list(drawn(*shapes, dtype=dtype)))
+    check_both(named("pairwise_distance", **settings), list(drawn(*shapes, dtype=dtype)))
 
 
 @both
@@ -334,20 +325,20 @@ def test_pairwise_distance(shapes, settings, dtype):
     ([(2, 3, 4), (2, 1, 4)], {"dim": 2}), ([(4, 3), (4, 3)], {"eps": 5.0}), ([(4, 3), (4, 3)], {"eps": 2.0}),
 ], ids=str)  # fmt: skip
 def test_cosine_similarity(shapes, settings, dtype):
-    agree(named("cosine_similarity", **settings), list(drawn(*shapes, dtype=dtype)))
+    check_both(named("cosine_similarity", **settings), list(drawn(*shapes, dtype=dtype)))
 
 
 @both
 def test_cosine_similarity_of_nothing(dtype):
     x = np.array([[0, 0], [1, 2], [1e-12, 0]], dtype)
-    agree(named("cosine_similarity"), [x, np.ones_like(x)])
+    check_both(named("cosine_similarity"), [x, np.ones_like(x)])
 
 
 def test_similarities_promote():
     x, y = next(drawn((2, 3), dtype=np.float32)), next(drawn((2, 3)))
     for name in ("cosine_similarity", "pairwise_distance"):
-        agree(named(name), [x, y])
-        agree(named(name), [x, np.arange(6).reshape(2, 3)])
+        check_both(named(name), [x, y])
+        check_both(named(name), [x, np.arange(6).reshape(2, 3)])
 
 
 @every
@@ -357,7 +348,7 @@ def test_renorm(p, dim, dtype):
     x = next(drawn((2, 3, 4), dtype=dtype))
     x[0, 0], x[1, :, 1] = 0, 1e-3
     for maxnorm in (0, 2.0, 100.0):
-        agree(named("renorm", p=p, dim=dim, maxnorm=maxnorm), [x])
+        check_both(named("renorm", p=p, dim=dim, maxnorm=maxnorm), [x])
 
 
 @both
@@ -366,7 +357,7 @@ def test_renorm(p, dim, dtype):
     [(6, 4, 2), (6, 4, 3), (1, 2, 3), (1,)], [(0, 2), (0, 3), (5, 2, 3), (5,)],
 ], ids=str)  # fmt: skip
 def test_bilinear(shapes, dtype):
-    agree(named("bilinear"), list(drawn(*shapes, dtype=dtype)))
+    check_both(named("bilinear"), list(drawn(*shapes, dtype=dtype)))
 
 
 def test_functional_has_them_too():

@@ -1,45 +1,123 @@
-"""README tells the truth: its code runs, its commands are those that CI runs, its links lead somewhere."""
+"""The pages tell the truth: their code runs, their commands are taken by what they name, their links lead somewhere."""
 
+import os
 import re
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
 from pargrad.cli import COMMANDS
+from tests import pages
+from tests.pages import PAGES, ROOT, blocks
 
-ROOT = Path(__file__).parent.parent
-README = (ROOT / "README.md").read_text()
-EXAMPLES = (ROOT / "examples" / "README.md").read_text()
-CONTRIBUTING = (ROOT / ".github" / "CONTRIBUTING.md").read_text()
+README, CONTRIBUTING = PAGES["README.md"], PAGES[".github/CONTRIBUTING.md"]
 CHANGELOG = (ROOT / ".github" / "CHANGELOG.md").read_text()
+PYTHON = {(name, number): block for name, text in PAGES.items() for number, block in enumerate(blocks(text, "python"))}
+PROGRAMS = {key: block for key, block in PYTHON.items() if "import" in block}
 
 
-def blocks(text, language):
-    return re.findall(rf"^```{language}\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
-
-
-PROGRAMS = [block for text in (README, CONTRIBUTING) for block in blocks(text, "python") if "import" in block]
-
-
-@pytest.mark.parametrize("number", range(len(PROGRAMS)))
-def test_programs_run(number, tmp_path):
+@pytest.mark.parametrize("key", PROGRAMS, ids=str)
+def test_programs_run(key, tmp_path):
     path = tmp_path / "program.py"
-    path.write_text(PROGRAMS[number])
+    path.write_text(PROGRAMS[key])
     done = subprocess.run(
         [sys.executable, path],
         capture_output=True,
         text=True,
         timeout=100,
-        env={**__import__("os").environ, "PYTHONPATH": str(ROOT)},
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip()
 
 
 def test_there_are_programs():
-    assert len(PROGRAMS) == 2 + len(blocks(CONTRIBUTING, "python")) == 5
+    assert len(PROGRAMS) == 5
+
+
+def test_what_is_no_program_is_a_piece_of_the_source_or_runs_with_what_it_takes_as_given():
+    rule, step = (block for key, block in PYTHON.items() if key not in PROGRAMS)
+    assert rule in (ROOT / "pargrad" / "rules" / "elementwise.py").read_text()
+    updates = []
+    given = {"gradient": lambda step, shard: shard, "reduce_tree": sum, "update": updates.append, "step": 0}
+    exec(step, given | {"shards": 4, "divisor": 4})
+    assert updates == [(0 + 1 + 2 + 3) / 4]
+
+
+def test_every_block_is_of_a_kind_that_is_checked():
+    kinds = {piece.language for text in PAGES.values() for piece in pages.pieces(text)}
+    assert kinds == {"python", "sh", "indented", "inline", ""}
+    (tree,) = (block for text in PAGES.values() for block in blocks(text, ""))
+    assert tree.startswith("pargrad/\n")  # see test_the_tree_is_the_tree
+
+
+TOLD = [(name, command) for name, text in PAGES.items() for command in pages.told_commands(text)]
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_every_command_is_one(name):
+    """Each is parsed by the parser of what it names, down to its options and files."""
+    told = [command for page, command in TOLD if page == name]
+    assert told
+    for command in told:
+        pages.check_command(command)
+
+
+def test_every_program_that_no_test_can_run_is_named_by_a_page():
+    assert {command[0] for _, command in TOLD} == {"pargrad", "python", "pip", "ray", *pages.ARGUED}
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        "pargrad trane mnist",
+        "pargrad train mnist --workers 2",
+        "pargrad submit -- trane mnist",
+        "python -m pargrad train mnist --epochs many",
+        "python -m pytest tests/test_nothing.py",
+        "python -m tests.long nothing",
+        "python -m examples.nothing",
+        "python -m examples.cnn --steps 3",
+        "python -m benchmarks.mnist_mlp --preset tiny",
+        "python -m benchmarks.nothing",
+        "python -m json.tool",
+        'pip install ".[tests]"',
+        "pip install pargradd",
+        "ray upp cluster/launcher-local.yaml",
+        "ray up --no cluster/launcher-local.yaml",
+        "ray up cluster/nothing.yaml",
+        "kubectl apply -f cluster/nothing.yaml",
+        "curl http://127.0.0.1",
+    ],
+)
+def test_a_wrong_command_is_seen(wrong):
+    (words,) = pages.told_commands(f"```sh\n{wrong}\n```\n")
+    with pytest.raises((AssertionError, SystemExit, ImportError, FileNotFoundError, ValueError)):
+        pages.check_command(words)
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_options_and_names_exist(name):
+    text = PAGES[name]
+    assert pages.told_flags(text) <= pages.known_flags(name)
+    assert [
+        piece.text for piece in pages.pieces(text) if piece.language == "inline" and pages.wrong_name(piece.text)
+    ] == []
+
+
+def test_wrong_options_and_names_are_seen():
+    assert pages.told_flags("`--num-worker 2`, and `--epochs`") - pages.known_flags("README.md") == {"--num-worker"}
+    for wrong in ("pg.fftt", "nn.Linnear(2, 1)", "optim.AdamW.stepp", 'Trainer(run_directory="here")'):
+        assert pages.wrong_name(wrong)
+    for right in (
+        "pg.fft",
+        "nn.Linear(2, 1)",
+        "optim.AdamW.step",
+        'Trainer(run_dir="here")',
+        "Trainer(..., address=1)",
+    ):
+        assert not pages.wrong_name(right)
 
 
 def test_ci_runs_the_test_command():
@@ -58,7 +136,7 @@ def test_contributors_are_told_what_ci_runs():
     for command in told:
         assert f"- run: {command.replace('format .', 'format --check .')}\n" in steps
         assert f"entry: {command.removesuffix(' .')}" in hooks
-    (install,) = (block.strip().split(" && ") for block in blocks(CONTRIBUTING, "sh"))
+    (install,) = (block.strip().split(" && ") for block in blocks(CONTRIBUTING, "sh") if "lint" in block)
     assert f"- run: {install[1]}\n" in steps
 
 
@@ -66,15 +144,31 @@ def test_the_changes_name_every_command():
     assert set(re.findall(r"`(\w+)`", CHANGELOG.partition("The command:")[2])) == set(COMMANDS)
 
 
-@pytest.mark.parametrize("name", ["README.md", "examples/README.md", ".github/CONTRIBUTING.md"])
-def test_links_and_tests_that_are_named_exist(name):
-    text = (ROOT / name).read_text()
+def leads_somewhere(base, link):
+    """Whether a file is there and, where a heading of it is named, that too."""
+    path, _, heading = link.partition("#")
+    headings = re.findall(r"^#+ (.+)$", (base / path).read_text(), re.MULTILINE) if heading else []
+    return (base / path).exists() and heading in ["", *(words.lower().replace(" ", "-") for words in headings)]
+
+
+def test_a_link_that_leads_nowhere_is_seen():
+    assert leads_somewhere(ROOT, "README.md#try-it")
+    assert not leads_somewhere(ROOT, "README.md#try-this")
+    assert not leads_somewhere(ROOT, "NOTHING.md")
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_links_and_files_that_are_named_exist(name):
+    text = PAGES[name]
     links = [link for link in re.findall(r"\]\(([^)]+)\)", text) if not link.startswith("http")]
-    named = re.findall(r"(?:tests|benchmarks|examples)/[\w/]+\.py", text)
-    assert links + named
+    named = re.findall(r"\b(?:pargrad|tests|benchmarks|examples)/[\w/]+\.py", text)
+    scripts = re.findall(r"`(\w+\.py)`", text)  # of a folder that the page is about
+    assert links + named + scripts
     base = (ROOT / name).parent
-    assert [link for link in links if not (base / link).exists()] == []
+    assert [link for link in links if not leads_somewhere(base, link)] == []
     assert [path for path in named if not (ROOT / path).exists()] == []
+    folders = [base, ROOT / "pargrad", ROOT / "pargrad" / "parallel"]
+    assert [script for script in scripts if not any((folder / script).exists() for folder in folders)] == []
 
 
 def test_the_tree_is_the_tree():

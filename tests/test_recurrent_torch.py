@@ -8,7 +8,7 @@ import pargrad as pg
 from pargrad.graph import run_backward
 from pargrad.stacking import Stacked
 from tests import twins_torch
-from tests.twins_torch import arguments, assert_agree, build, check, doubled, outcome
+from tests.twins_torch import arguments, assert_agree, build, check, doubled, outcome, uniform
 
 torch.set_num_threads(1)  # tiny arrays: threads that wait for each other take ten times as long
 
@@ -34,10 +34,6 @@ SETTINGS = [
 ROWS = [(name, {**which, **settings}) for name, which in LAYERS for settings in SETTINGS]
 IDS = [f"{name}-{settings}" for name, settings in ROWS]
 every = pytest.mark.parametrize(("name", "settings"), ROWS, ids=IDS)
-
-
-def uniform(*shape, seed=0):
-    return np.random.default_rng(seed).uniform(-1, 1, shape)
 
 
 def arrays_of(name, settings, length=4, batch=3, given=True):

@@ -7,19 +7,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import pargrad as pg
-from tests.checks import assert_equal, run
+from tests.agreement_torch import check_both
+from tests.checks import assert_equal, both, run
 
 NAN, INF = float("nan"), float("inf")
-both = pytest.mark.parametrize("dtype", [np.float32, np.float64], ids=["float32", "float64"])
-
-
-def agree(function, arrays, tolerance=None):
-    """`function(library, *tensors)` gives the same values and gradients in pargrad and in torch."""
-    with np.errstate(all="ignore"):
-        got = run(pg, lambda *tensors: function(pg, *tensors), arrays)
-    expected = run(torch, lambda *tensors: function(torch, *tensors), arrays)
-    assert_equal(got[0], expected[0], tolerance)
-    assert_equal(got[1], expected[1], tolerance)
 
 
 def call(name, *args, **named):
@@ -73,7 +64,7 @@ CASES = [(name, shape, settings) for name, cases in OVER.items() for shape, sett
 @both
 @pytest.mark.parametrize(("name", "shape", "settings"), CASES, ids=str)
 def test_dims(name, shape, settings, dtype):
-    agree(call(name, **settings), [random(shape, dtype)])
+    check_both(call(name, **settings), [random(shape, dtype)])
 
 
 CALLS = [
@@ -148,11 +139,11 @@ CALLS = [
 def test_calls(name, shape, args, named, dtype):
     array = random(shape, dtype)
     if name == "unique":
-        agree(lambda library, x: library.unique(x.detach(), *args, **named), [array])
+        check_both(lambda library, x: library.unique(x.detach(), *args, **named), [array])
     else:
         # Powers and corrections of several roundings.
         loose = {np.float32: 2e-5, np.float64: 1e-11}[dtype] if name in ("norm", "cov", "corrcoef") else None
-        agree(call(name, *args, **named), [array], loose)
+        check_both(call(name, *args, **named), [array], loose)
 
 
 @both
@@ -166,7 +157,7 @@ def test_calls(name, shape, args, named, dtype):
     lambda x: x.histc(4, -2, 2) if not x.requires_grad else x.detach().histc(4, -2, 2), lambda x: x.detach().unique(),
 ])  # fmt: skip
 def test_methods_and_named_values(method, dtype):
-    agree(lambda library, x: method(x), [random((3, 4), dtype)], {np.float32: 5e-6, np.float64: 1e-12}[dtype])
+    check_both(lambda library, x: method(x), [random((3, 4), dtype)], {np.float32: 5e-6, np.float64: 1e-12}[dtype])
 
 
 def test_what_is_no_method_of_torchs_is_none_here():
@@ -230,7 +221,7 @@ KINKS = [
 @both
 @pytest.mark.parametrize(("name", "array", "args", "named"), KINKS, ids=str)
 def test_ties_zeros_and_what_is_not_finite(name, array, args, named, dtype):
-    agree(call(name, *args, **named), [np.array(array, dtype)], {np.float32: 5e-6, np.float64: 1e-12}[dtype])
+    check_both(call(name, *args, **named), [np.array(array, dtype)], {np.float32: 5e-6, np.float64: 1e-12}[dtype])
 
 
 INTEGERS = [
@@ -260,7 +251,7 @@ def test_integers(name, args, named, dtype):
             call(name, *args, **named)(torch, torch.tensor(array))
         call(name, *args, **named)(pg, pg.tensor(array))  # what torch's CPU build lacks is there
     else:
-        agree(call(name, *args, **named), [array], 2e-6)
+        check_both(call(name, *args, **named), [array], 2e-6)
 
 
 @pytest.mark.parametrize("name", ["mean", "var", "std", "nanmean", "norm", "quantile", "histc", "logcumsumexp"])
@@ -275,21 +266,23 @@ def test_integers_are_refused_where_torch_refuses_them(name):
 def test_several_arguments(dtype):
     x, y, t = random((3, 4), dtype), random((3, 4), dtype, 1), np.sort(random((4,), dtype, 2))
     for p in (0.5, 1, 1.5, 2, 3, INF, -INF):
-        agree(lambda library, a, b, p=p: library.dist(a, b, p), [x, y], 5e-6)
-    agree(lambda library, a, b: library.dist(a, b), [x, t], 5e-6)
-    agree(lambda library, a, b: library.dist(a, b), [x, x.copy()])
+        check_both(lambda library, a, b, p=p: library.dist(a, b, p), [x, y], 5e-6)
+    check_both(lambda library, a, b: library.dist(a, b), [x, t], 5e-6)
+    check_both(lambda library, a, b: library.dist(a, b), [x, x.copy()])
     for name in ("trapezoid", "cumulative_trapezoid"):
-        agree(lambda library, a, b, name=name: getattr(library, name)(a, b), [x, t])
-        agree(lambda library, a, b, name=name: getattr(library, name)(a, b), [x, y])
-        agree(lambda library, a, b, name=name: getattr(library, name)(a, b, dim=0), [x, t[:3].copy()])
-        agree(lambda library, a, b, name=name: getattr(library, name)(a, x=b, dim=0), [x, y])
-    agree(lambda library, a, b: library.diff(a, prepend=b), [x, y])
-    agree(lambda library, a, b: library.diff(a, n=2, dim=0, prepend=b, append=a), [x, y])
+        check_both(lambda library, a, b, name=name: getattr(library, name)(a, b), [x, t])
+        check_both(lambda library, a, b, name=name: getattr(library, name)(a, b), [x, y])
+        check_both(lambda library, a, b, name=name: getattr(library, name)(a, b, dim=0), [x, t[:3].copy()])
+        check_both(lambda library, a, b, name=name: getattr(library, name)(a, x=b, dim=0), [x, y])
+    check_both(lambda library, a, b: library.diff(a, prepend=b), [x, y])
+    check_both(lambda library, a, b: library.diff(a, n=2, dim=0, prepend=b, append=a), [x, y])
     q = np.array([0.1, 0.5, 0.95], dtype)
     for name in ("quantile", "nanquantile"):
         for named in ({}, {"dim": 1}, {"dim": 0, "keepdim": True}, {"keepdim": True}):
-            agree(lambda library, a, name=name, named=named: getattr(library, name)(a, library.tensor(q), **named), [x])
-        agree(lambda library, a, name=name: getattr(library, name)(a, library.tensor(q[0])), [x])
+            check_both(
+                lambda library, a, name=name, named=named: getattr(library, name)(a, library.tensor(q), **named), [x]
+            )
+        check_both(lambda library, a, name=name: getattr(library, name)(a, library.tensor(q[0])), [x])
 
 
 @both
@@ -304,23 +297,25 @@ def test_weighted_covariances(dtype):
                 named |= {"aweights": library.tensor(weights)} if a else {}
                 return library.cov(x, correction=correction, **named)
 
-            agree(weighted, [x], {np.float32: 1e-5, np.float64: 1e-11}[dtype])
+            check_both(weighted, [x], {np.float32: 1e-5, np.float64: 1e-11}[dtype])
 
 
 @both
 def test_counting(dtype):
     x = random((50,), dtype)
     for args in ((), (10,), (7, -1.0, 1.0), (4, 0.0, 0.0), (3, 5.0, 6.0), (5, -2, 2)):
-        agree(lambda library, a, args=args: library.histc(a.detach(), *args), [x])
-    agree(lambda library, a: library.histc(a.detach(), 4), [np.full(3, 2.0, dtype)])
-    agree(lambda library, a: library.histc(a.detach(), bins=4, min=0, max=1), [np.array([0.25, 0.5, 1.0, NAN], dtype)])
+        check_both(lambda library, a, args=args: library.histc(a.detach(), *args), [x])
+    check_both(lambda library, a: library.histc(a.detach(), 4), [np.full(3, 2.0, dtype)])
+    check_both(
+        lambda library, a: library.histc(a.detach(), bins=4, min=0, max=1), [np.array([0.25, 0.5, 1.0, NAN], dtype)]
+    )
     places = np.array([0, 3, 1, 3, 3])
-    agree(lambda library, i: library.bincount(i), [places])
-    agree(lambda library, i: library.bincount(i, minlength=7), [places])
-    agree(lambda library, i: library.bincount(i), [np.zeros(0, np.int64)])
-    agree(lambda library, i: library.bincount(i, library.tensor(x[:5])), [places])
-    agree(lambda library, i: library.bincount(i, i), [places])
-    agree(lambda library, a: library.unique(a.detach()), [np.array([1.0, NAN, 0.0, 1.0, NAN], dtype)])
+    check_both(lambda library, i: library.bincount(i), [places])
+    check_both(lambda library, i: library.bincount(i, minlength=7), [places])
+    check_both(lambda library, i: library.bincount(i), [np.zeros(0, np.int64)])
+    check_both(lambda library, i: library.bincount(i, library.tensor(x[:5])), [places])
+    check_both(lambda library, i: library.bincount(i, i), [places])
+    check_both(lambda library, a: library.unique(a.detach()), [np.array([1.0, NAN, 0.0, 1.0, NAN], dtype)])
 
 
 def test_a_count_as_a_norm_is_flat():
@@ -423,4 +418,4 @@ def test_any_shape_and_dims(case):
         array = np.asarray(array + np.arange(array.size).reshape(array.shape) * 1e-3)
     if name == "norm":
         named = {"p": 2, **named}  # "fro" takes at most two dims in torch
-    agree(call(name, **named), [array], 1e-11)
+    check_both(call(name, **named), [array], 1e-11)

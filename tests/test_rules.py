@@ -274,12 +274,6 @@ def test_arrays_without_elements(name, shapes, settings, shape):
 # ----- several values, one vjp for all, lists of arguments -----
 
 
-@pytest.fixture
-def own_table(monkeypatch):
-    """A table of a test's own, so that its rules do not stay."""
-    monkeypatch.setattr(table, "RULES", {})
-
-
 @pytest.mark.usefixtures("own_table")
 def test_a_rule_with_several_values():
     @rule(sample((3,)))

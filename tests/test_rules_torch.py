@@ -8,7 +8,8 @@ import torch.nn.functional as F
 import pargrad as pg
 from pargrad.rules import RULES
 from tests import spatial_torch
-from tests.checks import CASES, as_function, assert_equal, draw, run
+from tests.agreement_torch import check_both
+from tests.checks import CASES, as_function, assert_equal, both, draw, run
 
 # The same call in torch, where it is not torch.NAME with the same arguments and settings.
 TWINS = {
@@ -188,9 +189,6 @@ def agree(name, arrays, settings):
         assert_equal(gradients, torch_gradients, rough)
 
 
-both = pytest.mark.parametrize("dtype", [np.float32, np.float64], ids=["float32", "float64"])
-
-
 @both
 @pytest.mark.parametrize(("rule", "sample"), [case[1:] for case in CASES], ids=[case[0] for case in CASES])
 def test_samples(rule, sample, dtype):
@@ -323,11 +321,7 @@ def test_kinks_ties_and_what_is_not_finite(name, arguments, settings, dtype):
 @pytest.mark.parametrize("power", [lambda x, n: x**n, lambda x, n: n**x], ids=["exponent", "base"])
 def test_powers_with_a_literal(power, number, dtype):
     x = np.array([-2.0, -0.5, 0.0, 0.5, 1.0, 2.0, 30.0, INF, NAN], dtype)
-    with np.errstate(all="ignore"):
-        got = run(pg, lambda x: power(x, number), [x])
-    expected = run(torch, lambda x: power(x, number), [x])
-    assert_equal(got[0], expected[0])
-    assert_equal(got[1], expected[1])
+    check_both(lambda library, x: power(x, number), [x])
 
 
 def test_a_gradient_that_is_not_taken_does_not_leak_its_nan():

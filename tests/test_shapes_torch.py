@@ -11,7 +11,8 @@ import torch.nn.functional as F
 import pargrad as pg
 import pargrad.nn.functional as functional
 from pargrad.tensor import Tensor
-from tests.checks import assert_equal, run
+from tests.agreement_torch import check_twins
+from tests.checks import assert_equal
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
 
@@ -184,10 +185,7 @@ METHODS = [
 def agree(name, arguments, named, method):
     arrays = list(arrays_of(arguments))
     there = {key: Tensor(value.numpy()) if isinstance(value, torch.Tensor) else value for key, value in named.items()}
-    got = run(pg, calls(name, pg, arguments, there, method), arrays)
-    expected = run(torch, calls(name, torch, arguments, named, method), arrays)
-    assert_equal(got[0], expected[0])
-    assert_equal(got[1], expected[1])
+    check_twins(calls(name, pg, arguments, there, method), calls(name, torch, arguments, named, method), arrays)
 
 
 FUNCTIONS = [(name, arguments, {}) for name, arguments in VIEWS + COPIES] + NAMED
@@ -388,10 +386,7 @@ def test_one_hot_refuses(values, classes):
 @pytest.mark.parametrize(("name", "arguments", "method"), SHARING, ids=ids(SHARING))
 def test_float32_is_kept(name, arguments, method):
     small = [np.asarray(x, np.float32) for x in arrays_of(arguments)]
-    got = run(pg, calls(name, pg, arguments, {}, method), small)
-    expected = run(torch, calls(name, torch, arguments, {}, method), small)
-    assert_equal(got[0], expected[0])
-    assert_equal(got[1], expected[1])
+    check_twins(calls(name, pg, arguments, {}, method), calls(name, torch, arguments, {}, method), small)
 
 
 def test_integers_and_booleans_move_too():

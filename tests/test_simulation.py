@@ -12,7 +12,7 @@ from pargrad.parallel.plan import Job, Machine, predict
 from pargrad.parallel.simulation import Clock, Scenario, expected_ends, expected_goodput, simulate
 
 JOB = Job(parameters=10_000_000, flops_per_example=6e7, batch_size=16_384, shards=256)
-FEW = Scenario(JOB, Machine(), machines=16, max_failures=50)
+FEW = Scenario(job=JOB, machine=Machine(), machines=16, max_failures=50)
 
 
 def test_the_same_seed_gives_the_same_report():

@@ -11,9 +11,9 @@ from pargrad.rules import RULES
 from pargrad.rules.convolution import in_turn, spread, turned
 from pargrad.rules.patches import single, windows
 from pargrad.stacking import Stacked
-from tests.checks import assert_equal, check_derivative, run
+from tests.agreement_torch import check_twins
+from tests.checks import assert_equal, both, check_derivative, run
 
-both = pytest.mark.parametrize("dtype", [np.float32, np.float64], ids=["float32", "float64"])
 # Sums of a few hundred products, which the two libraries add up in another order.
 SUMS = {np.float32: 1e-5, np.float64: 1e-12}
 
@@ -26,10 +26,12 @@ def drawn(shapes, dtype=np.float64):
 
 def agree(name, arrays, settings):
     """pargrad and torch give the same values and gradients."""
-    got = run(pg, lambda *inputs: getattr(F, name)(*inputs, **settings), arrays)
-    expected = run(torch, lambda *inputs: getattr(TF, name)(*inputs, **settings), arrays)
-    for one, other in zip(got, expected):
-        assert_equal(one, other, SUMS[arrays[0].dtype.type])
+    check_twins(
+        lambda *inputs: getattr(F, name)(*inputs, **settings),
+        lambda *inputs: getattr(TF, name)(*inputs, **settings),
+        arrays,
+        SUMS[arrays[0].dtype.type],
+    )
 
 
 def table(*cases):
@@ -171,10 +173,7 @@ def test_second_derivatives(name, shapes, settings):
         return gradient
 
     arrays = drawn(shapes)
-    got = run(pg, twice(pg, getattr(F, name)), arrays)
-    expected = run(torch, twice(torch, getattr(TF, name)), arrays)
-    for one, other in zip(got, expected):
-        assert_equal(one, other, 1e-11)
+    check_twins(twice(pg, getattr(F, name)), twice(torch, getattr(TF, name)), arrays, 1e-11)
 
 
 # ----- pooling -----

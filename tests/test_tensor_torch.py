@@ -8,7 +8,8 @@ import pytest
 import torch
 
 import pargrad as pg
-from tests.checks import assert_equal, run
+from tests.agreement_torch import check_twins
+from tests.checks import assert_equal
 
 # ----- dtypes of mixed operands -----
 
@@ -358,10 +359,7 @@ def test_gradients_of_a_random_program(seed):
 
         return function
 
-    values, gradients = run(pg, play(pg), arrays)
-    expected, torch_gradients = run(torch, play(torch), arrays)
-    assert_equal(values, expected, 1e-9)
-    assert_equal(gradients, torch_gradients, 1e-9)
+    check_twins(play(pg), play(torch), arrays, 1e-9)
 
 
 def test_every_step_of_the_programs_is_taken():

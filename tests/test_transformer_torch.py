@@ -8,7 +8,7 @@ import torch
 
 import pargrad as pg
 from tests.checks import title
-from tests.twins_torch import arguments, assert_agree, build, check, doubled, outcome
+from tests.twins_torch import arguments, assert_agree, build, check, doubled, outcome, uniform
 
 torch.set_num_threads(1)  # tiny arrays: threads that wait for each other take ten times as long
 
@@ -16,10 +16,6 @@ torch.set_num_threads(1)  # tiny arrays: threads that wait for each other take t
 pytestmark = pytest.mark.filterwarnings("ignore:enable_nested_tensor is True")
 
 LENGTH, KEYS, BATCH, SIZE, HEADS = 4, 5, 3, 8, 2
-
-
-def uniform(*shape, seed=0):
-    return np.random.default_rng(seed).uniform(-1, 1, shape)
 
 
 def hidden(*shape, seed=0):

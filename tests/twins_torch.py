@@ -11,6 +11,10 @@ from tests.checks import array_of, weights
 RELATIVE = 1e-9  # of the largest element, in float64
 
 
+def uniform(*shape, seed=0):
+    return np.random.default_rng(seed).uniform(-1, 1, shape)
+
+
 def build(name, *args, seed=7, **settings):
     """The layer of this name in both libraries, from the same seed: they are alike, to what they print.
 

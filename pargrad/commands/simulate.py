@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+
+from pargrad.parallel.simulation import Conditions
 
 HELP = "run the driver against simulated machines that fail"
 EXAMPLES = """\
@@ -14,8 +16,8 @@ EXAMPLES = """\
 EXIT_ENDED = 4
 
 
-@dataclass
-class Options:
+@dataclass(frozen=True)
+class Options(Conditions):
     """Run the driver's decisions against simulated machines; the exit code is 4 where too many failures end the run.
 
     Args:
@@ -37,16 +39,6 @@ class Options:
         json: print JSON
     """
 
-    machines: int = 1000
-    hours: float = 24.0
-    failures_per_day: float = 1.0
-    detect: float = 5.0
-    repair: float = 120.0
-    max_failures: int = 3
-    least: int = 1
-    slow: float = 0.0
-    slow_factor: float = 2.0
-    seed: int = 0
     parameters: int = 10_000_000
     flops_per_example: float | None = None
     batch_size: int = 262_144
@@ -61,11 +53,9 @@ def run(options: Options) -> int:
     from pargrad.parallel.simulation import Scenario, expected_ends, expected_goodput, simulate
 
     flops = 6.0 * options.parameters if options.flops_per_example is None else options.flops_per_example
-    scenario = Scenario(
-        Job(options.parameters, flops, options.batch_size, options.shards), load_machine(options.machine),
-        options.machines, options.hours, options.failures_per_day, options.detect, options.repair,
-        options.max_failures, options.least, options.slow, options.slow_factor, options.seed,
-    )  # fmt: skip
+    job = Job(options.parameters, flops, options.batch_size, options.shards)
+    conditions = {field.name: getattr(options, field.name) for field in fields(Conditions)}
+    scenario = Scenario(**conditions, job=job, machine=load_machine(options.machine))
     report = simulate(scenario)
     expected = {"goodput": expected_goodput(scenario), "ends": expected_ends(scenario)}
     if options.json:

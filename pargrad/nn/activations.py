@@ -209,12 +209,17 @@ def dim_of(name: str, input: Tensor, dim: int | None) -> int:
 
 
 def softmax(input: Tensor, dim: int | None = None, _stacklevel: int = 3, dtype: Any = None) -> Tensor:
-    """exp(x) over its sum along `dim`; dtype: what x is cast to first."""
+    """exp(x) over its sum along `dim`; dtype: what x is cast to first.
+
+    >>> F.softmax(pg.tensor([[0.0, 0.0], [1.0, 1.0]]), dim=1)
+    tensor([[0.5000, 0.5000],
+            [0.5000, 0.5000]])
+    """
     return apply(RULES["softmax"], cast(input, dtype), dim=dim_of("softmax", input, dim))
 
 
 def softmin(input: Tensor, dim: int | None = None, _stacklevel: int = 3, dtype: Any = None) -> Tensor:
-    """softmax(-x)"""
+    """softmax(-x) along `dim`; dtype: what x is cast to first."""
     return softmax(-input, dim_of("softmin", input, dim), dtype=dtype)
 
 
@@ -251,3 +256,44 @@ def normalize(input: Tensor, p: float = 2.0, dim: int | tuple[int, ...] = 1, eps
 
 relu_, leaky_relu_, rrelu_, threshold_ = (of_function(function) for function in (relu, leaky_relu, rrelu, threshold))
 elu_, selu_, celu_, hardtanh_ = (of_function(function) for function in (elu, selu, celu, hardtanh))
+
+
+__all__ = [
+    "celu",
+    "celu_",
+    "elu",
+    "elu_",
+    "gelu",
+    "glu",
+    "gumbel_softmax",
+    "hardshrink",
+    "hardsigmoid",
+    "hardswish",
+    "hardtanh",
+    "hardtanh_",
+    "leaky_relu",
+    "leaky_relu_",
+    "log_softmax",
+    "logsigmoid",
+    "mish",
+    "normalize",
+    "prelu",
+    "relu",
+    "relu6",
+    "relu_",
+    "rrelu",
+    "rrelu_",
+    "selu",
+    "selu_",
+    "sigmoid",
+    "silu",
+    "softmax",
+    "softmin",
+    "softplus",
+    "softshrink",
+    "softsign",
+    "tanh",
+    "tanhshrink",
+    "threshold",
+    "threshold_",
+]

@@ -31,6 +31,10 @@ def scaled_dot_product_attention(
     at keys no later than itself. A query that may look at nothing gets 0. scale: by default 1 / sqrt(E). enable_gqa:
     several heads (dim -3) of the query share one of key and value. Vaswani et al. 2017.
     https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.scaled_dot_product_attention.html
+
+    >>> query, key, value = pg.randn(2, 4, 8), pg.randn(2, 6, 8), pg.randn(2, 6, 3)
+    >>> F.scaled_dot_product_attention(query, key, value).shape
+    (2, 4, 3)
     """
     if min(query.ndim, key.ndim, value.ndim) < 2:
         raise RuntimeError(

@@ -57,6 +57,12 @@ def cross_entropy(
     not ignored, the mean of probabilities by the number of examples. label_smoothing: the share of the target that
     is spread evenly over the classes (Szegedy et al. 2016).
     https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.cross_entropy.html
+
+    >>> scores, target = pg.zeros(2, 4), pg.tensor([3, -100])
+    >>> F.cross_entropy(scores, target)
+    tensor(1.3863)
+    >>> F.cross_entropy(scores, target, reduction="none")
+    tensor([1.3863, 0.0000])
     """
     reduction = checked(reduction, size_average, reduce)
     if not 0.0 <= label_smoothing <= 1.0:

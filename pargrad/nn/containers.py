@@ -95,7 +95,11 @@ class Row(Module):
 
 
 class Sequential(Row):
-    """Modules called one after the other; they are its attributes "0", "1", ... or the names of an OrderedDict."""
+    """Modules called one after the other; they are its attributes "0", "1", ... or the names of an OrderedDict.
+
+    >>> nn.Sequential(nn.Linear(2, 4), nn.ReLU(), nn.Linear(4, 1))(pg.ones(8, 2)).shape
+    (8, 1)
+    """
 
     def __init__(self, *args: Module | OrderedDict[str, Module]):
         named = args[0].items() if len(args) == 1 and isinstance(args[0], dict) else enumerate(args)
@@ -108,6 +112,7 @@ class Sequential(Row):
         return input
 
     def made_of(self, named: list[tuple[str, Module]]) -> Sequential:
+        """A Sequential of some of its modules, as slices and sums give it."""
         return type(self)(OrderedDict(named))
 
     def __delitem__(self, index: Any) -> None:
@@ -145,6 +150,7 @@ class ModuleList(Row):
         Row.extend(self, modules or ())
 
     def made_of(self, named: list[tuple[str, Module]]) -> ModuleList:
+        """A ModuleList of some of its modules, as slices and sums give it."""
         return type(self)(module for _, module in named)
 
     def __delitem__(self, index: Any) -> None:
@@ -292,11 +298,13 @@ class ParameterList(Module):
         setattr(self, str(place_of(self, index, self._size)), as_parameter(value))
 
     def append(self, value: Any) -> ParameterList:
+        """Adds a parameter at the end."""
         setattr(self, str(self._size), as_parameter(value))
         self._size += 1
         return self
 
     def extend(self, values: Iterable[Any]) -> ParameterList:
+        """Adds parameters at the end."""
         if isinstance(values, Tensor) or not isinstance(values, Iterable):
             raise TypeError(f"ParameterList: expected parameters, such as in a list, got {type(values).__name__}")
         for value in list(values):
@@ -324,6 +332,7 @@ class ParameterDict(ByName, Module):
         setattr(self, key, as_parameter(value))
 
     def copy(self) -> ParameterDict:
+        """Another ParameterDict of the same parameters."""
         return ParameterDict(OrderedDict(self._entries()))
 
     def __repr__(self) -> str:

@@ -60,12 +60,18 @@ class Convolution(Module):
         self.groups = groups
         self.padding_mode = padding_mode
 
-    def fill(self, shape: Sizes, bias: bool, device: Any, dtype: Any) -> None:
-        self.weight = empty((*shape, *self.kernel_size), device, dtype)
+    def weight_shape(self) -> Sizes:
+        """The weight's: (out, in / groups, *kernel), of a transposed one (in, out / groups, *kernel)."""
+        raise NotImplementedError
+
+    def fill(self, bias: bool, device: Any, dtype: Any) -> None:
+        """Makes weight and bias, as torch draws them."""
+        self.weight = empty(self.weight_shape(), device, dtype)
         self.bias = empty(self.out_channels, device, dtype) if bias else None
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
+        """Draws weight and bias anew, as torch draws them."""
         init.kaiming_uniform_(self.weight, a=math.sqrt(5))
         if self.bias is not None:
             fan_in, _ = init.fans(type(self).__name__, self.weight)
@@ -117,7 +123,10 @@ class ForwardConvolution(Convolution):
                 raise ValueError(
                     f"{type(self).__name__}: padding='same' keeps the sizes, which stride {stride} does not"
                 )
-        self.fill((out_channels, in_channels // groups), bias, device, dtype)
+        self.fill(bias, device, dtype)
+
+    def weight_shape(self) -> Sizes:
+        return self.out_channels, self.in_channels // self.groups, *self.kernel_size
 
     def forward(self, input: Tensor) -> Tensor:
         settings = (self.dilation, self.groups)
@@ -144,7 +153,11 @@ class Conv1d(ForwardConvolution):
 
 
 class Conv2d(ForwardConvolution):
-    """A convolution of (N, C, H, W) or (C, H, W): https://docs.pytorch.org/docs/stable/generated/torch.nn.Conv2d.html"""
+    """A convolution of (N, C, H, W) or (C, H, W): https://docs.pytorch.org/docs/stable/generated/torch.nn.Conv2d.html
+
+    >>> nn.Conv2d(3, 16, kernel_size=3, padding="same")(pg.randn(8, 3, 28, 28)).shape
+    (8, 16, 28, 28)
+    """
 
     dims = 2
     function = staticmethod(F.conv2d)
@@ -187,7 +200,10 @@ class TransposedConvolution(Convolution):
         self.settle(
             in_channels, out_channels, kernel_size, stride, padding, dilation, output_padding, groups, padding_mode
         )
-        self.fill((in_channels, out_channels // groups), bias, device, dtype)
+        self.fill(bias, device, dtype)
+
+    def weight_shape(self) -> Sizes:
+        return self.in_channels, self.out_channels // self.groups, *self.kernel_size
 
     def forward(self, input: Tensor, output_size: Sequence[int] | None = None) -> Tensor:
         """output_size: the sizes of the output, with or without the dimensions before them, of which several fit."""

@@ -57,6 +57,9 @@ def dropout(input: Tensor, p: float = 0.5, training: bool = True, inplace: bool 
     """Zeroes elements with probability p and divides the others by 1 - p; the identity where not training.
 
     Srivastava et al. 2014.
+
+    >>> F.dropout(pg.ones(4), p=0.5, training=False)
+    tensor([1., 1., 1., 1.])
     """
     return input if idle("dropout", input, p, training) else scaled(input, p, kept_of(input, p))
 

@@ -18,6 +18,35 @@ from pargrad.modes import no_grad
 from pargrad.random import Generator
 from pargrad.tensor import Tensor
 
+__all__ = [
+    "calculate_gain",
+    "constant",
+    "constant_",
+    "dirac",
+    "dirac_",
+    "eye",
+    "eye_",
+    "kaiming_normal",
+    "kaiming_normal_",
+    "kaiming_uniform",
+    "kaiming_uniform_",
+    "normal",
+    "normal_",
+    "ones_",
+    "orthogonal",
+    "orthogonal_",
+    "sparse",
+    "sparse_",
+    "trunc_normal_",
+    "uniform",
+    "uniform_",
+    "xavier_normal",
+    "xavier_normal_",
+    "xavier_uniform",
+    "xavier_uniform_",
+    "zeros_",
+]
+
 GAINS = {
     **dict.fromkeys(["linear", "sigmoid", *(f"conv{kind}{n}d" for kind in ("", "_transpose") for n in (1, 2, 3))], 1.0),
     "tanh": 5.0 / 3,
@@ -258,6 +287,8 @@ def sparse_(tensor: Tensor, sparsity: float, std: float = 0.01, generator: Gener
 
 
 def deprecated(function: Callable) -> Callable:
+    """torch's old name of an initialization, which warns."""
+
     @functools.wraps(function)
     def called(*args: Any, **named: Any) -> Tensor:
         warnings.warn(
@@ -266,6 +297,7 @@ def deprecated(function: Callable) -> Callable:
         return function(*args, **named)
 
     called.__name__ = called.__qualname__ = function.__name__.rstrip("_")
+    called.__doc__ = f"torch's old name of {function.__name__}; it warns."
     return called
 
 

@@ -19,3 +19,6 @@ def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     if bias is None:
         return apply(RULES["matmul"], input, weight.T)
     return apply(RULES["linear"], input, weight, bias)
+
+
+__all__ = ["linear"]

@@ -33,6 +33,10 @@ class Linear(Module):
     """y = x @ weight.T + bias: x (..., in_features), weight (out_features, in_features), bias (out_features,).
 
     Both begin uniform in +-1/sqrt(in_features), drawn as torch draws them: weight first, then bias.
+
+    >>> layer = nn.Linear(20, 30)
+    >>> layer(pg.randn(128, 20)).shape
+    (128, 30)
     """
 
     def __init__(self, in_features: int, out_features: int, bias: bool = True, device: Any = None, dtype: Any = None):
@@ -43,6 +47,7 @@ class Linear(Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
+        """Draws weight and bias anew, as torch draws them."""
         init.kaiming_uniform_(self.weight, a=math.sqrt(5))
         if self.bias is not None:
             bound = 1 / math.sqrt(self.in_features) if self.in_features > 0 else 0
@@ -80,6 +85,7 @@ class Bilinear(Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
+        """Draws weight and bias anew, as torch draws them."""
         bound = 1 / math.sqrt(self.in1_features)
         init.uniform_(self.weight, -bound, bound)
         if self.bias is not None:

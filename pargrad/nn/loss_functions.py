@@ -29,6 +29,9 @@ def mse_loss(
 
     Unlike torch's, shapes that differ are an error, not a broadcast with a warning.
     https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.mse_loss.html
+
+    >>> F.mse_loss(pg.tensor([1.0, 2.0]), pg.tensor([1.0, 4.0]))
+    tensor(2.)
     """
     reduction, target = checked(reduction, size_average, reduce), along_target("mse_loss", input, target)
     return weighted("mse_loss", apply(RULES["square"], input - target), weight, reduction)

@@ -2,21 +2,56 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from typing import Any
 
 from pargrad.nn import functional as F
+from pargrad.nn.constructors import taking
 from pargrad.nn.linear_layers import PairwiseDistance
 from pargrad.nn.module import Module
 from pargrad.nn.terms import checked
 from pargrad.tensor import Tensor
 
+BUFFERS = ("weight", "pos_weight")
+
+
+def settings_of(function: Callable[..., Tensor]) -> list[inspect.Parameter]:
+    """What a loss function takes beside its inputs, which have no defaults."""
+    return [each for each in inspect.signature(function).parameters.values() if each.default is not each.empty]
+
 
 class Loss(Module):
-    """The base of the losses: a function of `functional` and its settings, which are this module's attributes."""
+    """The base of the losses: a function of `functional`, whose settings its constructor takes and its attributes are.
+
+    without: settings that torch's function has and its Module has not; by_name: they can be given only so.
+    """
 
     function: Callable[..., Tensor]
     settings: tuple[str, ...] = ("reduction",)
+    other_reductions: tuple[str, ...] = ()
+
+    def __init_subclass__(cls, without: tuple[str, ...] = (), by_name: bool = False, **named: Any) -> None:
+        super().__init_subclass__(**named)
+        if isinstance(vars(cls).get("function"), staticmethod) and "__init__" not in vars(cls):
+            cls.__doc__ = cls.__doc__ or f"`functional.{cls.function.__name__}` as a Module: {cls.function.__doc__}"
+            taken = [each for each in settings_of(cls.function) if each.name not in without]
+            if by_name:
+                taken = [each.replace(kind=each.KEYWORD_ONLY) for each in taken]
+            cls.settings = tuple(each.name for each in taken if each.name not in ("size_average", "reduce"))
+            cls.__init__ = taking(taken)(cls.hold)  # type: ignore[misc]
+
+    def hold(self, size_average: bool | None = None, reduce: bool | None = None, **settings: Any) -> None:
+        """Checks the settings and makes them attributes."""
+        settings["reduction"] = checked(settings["reduction"], size_average, reduce, self.other_reductions)
+        for name, value in settings.items():
+            if name in BUFFERS:
+                self.register_buffer(name, value)
+            else:
+                setattr(self, name, value)
+
+    # For losses of one's own, as torch's _Loss.
+    __init__ = taking(settings_of(F.soft_margin_loss))(hold)
 
     def forward(self, *inputs: Any) -> Tensor:
         return type(self).function(*inputs, **self.given())
@@ -26,65 +61,34 @@ class Loss(Module):
         return type(self).function.sum_and_divisor(*inputs, **self.given())  # type: ignore[attr-defined]
 
     def given(self) -> dict[str, Any]:
+        """The settings, as the function's arguments."""
         return {name: getattr(self, name) for name in self.settings}
 
 
-class ReducedLoss(Loss):
-    """A loss whose one setting is how it is reduced."""
-
-    def __init__(self, size_average: bool | None = None, reduce: bool | None = None, reduction: str = "mean"):
-        self.reduction = checked(reduction, size_average, reduce)
-
-
 class WeightedLoss(Loss):
-    """A loss with a weight, which is a buffer, and a reduction."""
+    """A base: a loss with a weight, which is a buffer, and a reduction."""
 
     settings = ("weight", "reduction")
-
-    def __init__(
-        self,
-        weight: Tensor | None = None,
-        size_average: bool | None = None,
-        reduce: bool | None = None,
-        reduction: str = "mean",
-    ):
-        self.register_buffer("weight", weight)
-        self.reduction = checked(reduction, size_average, reduce)
+    __init__ = taking(settings_of(F.binary_cross_entropy))(Loss.hold)
 
 
 # ----- of elements -----
 
 
-class MSELoss(ReducedLoss):
+class MSELoss(Loss, without=("weight",)):
     function = staticmethod(F.mse_loss)
 
 
-class L1Loss(ReducedLoss):
+class L1Loss(Loss, without=("weight",)):
     function = staticmethod(F.l1_loss)
 
 
 class SmoothL1Loss(Loss):
     function = staticmethod(F.smooth_l1_loss)
-    settings = ("reduction", "beta")
-
-    def __init__(
-        self,
-        size_average: bool | None = None,
-        reduce: bool | None = None,
-        reduction: str = "mean",
-        beta: float = 1.0,
-    ):
-        self.reduction = checked(reduction, size_average, reduce)
-        self.beta = beta
 
 
-class HuberLoss(Loss):
+class HuberLoss(Loss, without=("weight",)):
     function = staticmethod(F.huber_loss)
-    settings = ("reduction", "delta")
-
-    def __init__(self, reduction: str = "mean", delta: float = 1.0):
-        self.reduction = checked(reduction)
-        self.delta = delta
 
 
 class BCELoss(WeightedLoss):
@@ -93,143 +97,45 @@ class BCELoss(WeightedLoss):
 
 class BCEWithLogitsLoss(Loss):
     function = staticmethod(F.binary_cross_entropy_with_logits)
-    settings = ("weight", "reduction", "pos_weight")
-
-    def __init__(
-        self,
-        weight: Tensor | None = None,
-        size_average: bool | None = None,
-        reduce: bool | None = None,
-        reduction: str = "mean",
-        pos_weight: Tensor | None = None,
-    ):
-        self.register_buffer("weight", weight)
-        self.register_buffer("pos_weight", pos_weight)
-        self.reduction = checked(reduction, size_average, reduce)
 
 
 class KLDivLoss(Loss):
     function = staticmethod(F.kl_div)
-    settings = ("reduction", "log_target")
-
-    def __init__(
-        self,
-        size_average: bool | None = None,
-        reduce: bool | None = None,
-        reduction: str = "mean",
-        log_target: bool = False,
-    ):
-        self.reduction = checked(reduction, size_average, reduce, also=("batchmean",))
-        self.log_target = log_target
+    other_reductions = ("batchmean",)
 
 
 class PoissonNLLLoss(Loss):
     function = staticmethod(F.poisson_nll_loss)
-    settings = ("log_input", "full", "eps", "reduction")
-
-    def __init__(
-        self,
-        log_input: bool = True,
-        full: bool = False,
-        size_average: bool | None = None,
-        eps: float = 1e-8,
-        reduce: bool | None = None,
-        reduction: str = "mean",
-    ):
-        self.log_input = log_input
-        self.full = full
-        self.eps = eps
-        self.reduction = checked(reduction, size_average, reduce)
 
 
-class GaussianNLLLoss(Loss):
+class GaussianNLLLoss(Loss, by_name=True):
     function = staticmethod(F.gaussian_nll_loss)
-    settings = ("full", "eps", "reduction")
-
-    def __init__(self, *, full: bool = False, eps: float = 1e-6, reduction: str = "mean"):
-        self.full = full
-        self.eps = eps
-        self.reduction = checked(reduction)
 
 
-class SoftMarginLoss(ReducedLoss):
+class SoftMarginLoss(Loss):
     function = staticmethod(F.soft_margin_loss)
 
 
 class HingeEmbeddingLoss(Loss):
     function = staticmethod(F.hinge_embedding_loss)
-    settings = ("margin", "reduction")
-
-    def __init__(
-        self,
-        margin: float = 1.0,
-        size_average: bool | None = None,
-        reduce: bool | None = None,
-        reduction: str = "mean",
-    ):
-        self.margin = margin
-        self.reduction = checked(reduction, size_average, reduce)
 
 
 # ----- of classes -----
 
 
-class CrossEntropyLoss(Loss):
+class CrossEntropyLoss(WeightedLoss):
     function = staticmethod(F.cross_entropy)
-    settings = ("weight", "ignore_index", "reduction", "label_smoothing")
-
-    def __init__(
-        self,
-        weight: Tensor | None = None,
-        size_average: bool | None = None,
-        ignore_index: int = -100,
-        reduce: bool | None = None,
-        reduction: str = "mean",
-        label_smoothing: float = 0.0,
-    ):
-        self.register_buffer("weight", weight)
-        self.ignore_index = ignore_index
-        self.reduction = checked(reduction, size_average, reduce)
-        self.label_smoothing = label_smoothing
 
 
-class NLLLoss(Loss):
+class NLLLoss(WeightedLoss):
     function = staticmethod(F.nll_loss)
-    settings = ("weight", "ignore_index", "reduction")
-
-    def __init__(
-        self,
-        weight: Tensor | None = None,
-        size_average: bool | None = None,
-        ignore_index: int = -100,
-        reduce: bool | None = None,
-        reduction: str = "mean",
-    ):
-        self.register_buffer("weight", weight)
-        self.ignore_index = ignore_index
-        self.reduction = checked(reduction, size_average, reduce)
 
 
-class MultiMarginLoss(Loss):
+class MultiMarginLoss(WeightedLoss):
     function = staticmethod(F.multi_margin_loss)
-    settings = ("p", "margin", "weight", "reduction")
-
-    def __init__(
-        self,
-        p: int = 1,
-        margin: float = 1.0,
-        weight: Tensor | None = None,
-        size_average: bool | None = None,
-        reduce: bool | None = None,
-        reduction: str = "mean",
-    ):
-        self.p = p
-        self.margin = margin
-        self.register_buffer("weight", weight)
-        self.reduction = checked(reduction, size_average, reduce)
 
 
-class MultiLabelMarginLoss(ReducedLoss):
+class MultiLabelMarginLoss(Loss):
     function = staticmethod(F.multilabel_margin_loss)
 
 
@@ -239,12 +145,6 @@ class MultiLabelSoftMarginLoss(WeightedLoss):
 
 class CTCLoss(Loss):
     function = staticmethod(F.ctc_loss)
-    settings = ("blank", "reduction", "zero_infinity")
-
-    def __init__(self, blank: int = 0, reduction: str = "mean", zero_infinity: bool = False):
-        self.blank = blank
-        self.reduction = checked(reduction)
-        self.zero_infinity = zero_infinity
 
 
 # ----- of two or three inputs -----
@@ -252,68 +152,43 @@ class CTCLoss(Loss):
 
 class MarginRankingLoss(Loss):
     function = staticmethod(F.margin_ranking_loss)
-    settings = ("margin", "reduction")
-
-    def __init__(
-        self,
-        margin: float = 0.0,
-        size_average: bool | None = None,
-        reduce: bool | None = None,
-        reduction: str = "mean",
-    ):
-        self.margin = margin
-        self.reduction = checked(reduction, size_average, reduce)
 
 
 class CosineEmbeddingLoss(Loss):
     function = staticmethod(F.cosine_embedding_loss)
-    settings = ("margin", "reduction")
-
-    def __init__(
-        self,
-        margin: float = 0.0,
-        size_average: bool | None = None,
-        reduce: bool | None = None,
-        reduction: str = "mean",
-    ):
-        self.margin = margin
-        self.reduction = checked(reduction, size_average, reduce)
 
 
 class TripletMarginLoss(Loss):
     function = staticmethod(F.triplet_margin_loss)
-    settings = ("margin", "p", "eps", "swap", "reduction")
-
-    def __init__(
-        self,
-        margin: float = 1.0,
-        p: float = 2.0,
-        eps: float = 1e-6,
-        swap: bool = False,
-        size_average: bool | None = None,
-        reduce: bool | None = None,
-        reduction: str = "mean",
-    ):
-        self.margin = margin
-        self.p = p
-        self.eps = eps
-        self.swap = swap
-        self.reduction = checked(reduction, size_average, reduce)
 
 
 class TripletMarginWithDistanceLoss(Loss):
     function = staticmethod(F.triplet_margin_with_distance_loss)
-    settings = ("distance_function", "margin", "swap", "reduction")
 
-    def __init__(
-        self,
-        *,
-        distance_function: Callable[[Tensor, Tensor], Tensor] | None = None,
-        margin: float = 1.0,
-        swap: bool = False,
-        reduction: str = "mean",
-    ):
-        self.distance_function = PairwiseDistance() if distance_function is None else distance_function
-        self.margin = margin
-        self.swap = swap
-        self.reduction = checked(reduction)
+    def hold(self, *, distance_function: Callable[[Tensor, Tensor], Tensor] | None, **settings: Any) -> None:  # type: ignore[override]
+        super().hold(distance_function=distance_function or PairwiseDistance(), **settings)
+
+
+__all__ = [
+    "BCELoss",
+    "BCEWithLogitsLoss",
+    "CTCLoss",
+    "CosineEmbeddingLoss",
+    "CrossEntropyLoss",
+    "GaussianNLLLoss",
+    "HingeEmbeddingLoss",
+    "HuberLoss",
+    "KLDivLoss",
+    "L1Loss",
+    "MSELoss",
+    "MarginRankingLoss",
+    "MultiLabelMarginLoss",
+    "MultiLabelSoftMarginLoss",
+    "MultiMarginLoss",
+    "NLLLoss",
+    "PoissonNLLLoss",
+    "SmoothL1Loss",
+    "SoftMarginLoss",
+    "TripletMarginLoss",
+    "TripletMarginWithDistanceLoss",
+]

@@ -34,6 +34,15 @@ class Module:
     """The base of layers and models: subclasses set attributes in `__init__` and compute in `forward`.
 
     https://docs.pytorch.org/docs/stable/generated/torch.nn.Module.html
+
+    >>> class Scale(nn.Module):
+    ...     def __init__(self):
+    ...         super().__init__()
+    ...         self.factor = nn.Parameter(pg.ones(3))
+    ...     def forward(self, x):
+    ...         return x * self.factor
+    >>> Scale()(pg.ones(2, 3)).shape, [name for name, _ in Scale().named_parameters()]
+    ((2, 3), ['factor'])
     """
 
     training: bool = True
@@ -45,6 +54,7 @@ class Module:
         return self.forward(*args, **named) if hooks is None else call_with_hooks(self, hooks, args, named)
 
     def forward(self, *args: Any, **named: Any) -> Any:
+        """What calling the module computes: a subclass writes it."""
         raise NotImplementedError(f"{type(self).__name__} has no forward: write `def forward(self, x): ...`")
 
     # ----- what it holds -----
@@ -71,10 +81,12 @@ class Module:
                 yield from Module.named_modules(child, memo, path, remove_duplicate)
 
     def modules(self) -> Iterator[Module]:
+        """Itself and all modules below, each once."""
         for _, module in Module.named_modules(self):
             yield module
 
     def children(self) -> Iterator[Module]:
+        """The modules that are its own attributes, each once."""
         for _, child in Module.named_children(self):
             yield child
 
@@ -88,6 +100,7 @@ class Module:
         yield from named_tensors(self, own_parameters, prefix, recurse, remove_duplicate)
 
     def parameters(self, recurse: bool = True) -> Iterator[Parameter]:
+        """All parameters, each once; of itself alone with recurse=False."""
         for _, parameter in Module.named_parameters(self, recurse=recurse):
             yield parameter
 
@@ -98,6 +111,7 @@ class Module:
         yield from named_tensors(self, own_buffers, prefix, recurse, remove_duplicate)
 
     def buffers(self, recurse: bool = True) -> Iterator[Tensor]:
+        """All buffers, each once; of itself alone with recurse=False."""
         for _, buffer in Module.named_buffers(self, recurse=recurse):
             yield buffer
 
@@ -285,6 +299,7 @@ class Module:
         return IncompatibleKeys(missing, unexpected)
 
     def zero_grad(self, set_to_none: bool = True) -> None:
+        """Takes the gradients of all parameters away, or makes them 0 with set_to_none=False."""
         for parameter in Module.parameters(self):
             if set_to_none:
                 parameter.grad = None
@@ -301,9 +316,11 @@ class Module:
         return self
 
     def eval(self) -> Module:
+        """`train(False)`: for use, not for training."""
         return type(self).train(self, False)
 
     def requires_grad_(self, requires_grad: bool = True) -> Module:
+        """Has all parameters be trained, or not."""
         for parameter in Module.parameters(self):
             parameter.requires_grad = requires_grad
         return self
@@ -367,15 +384,19 @@ class Module:
         """Taken, and means nothing: nothing is compiled here."""
 
     def cuda(self, device: Any = None) -> Module:
+        """RuntimeError: there is no GPU here."""
         raise RuntimeError("pargrad computes on CPUs: there is no cuda; write model.to('cpu'), or leave it out")
 
     def double(self) -> Module:
+        """All floating-point parameters and buffers as float64."""
         return Module.to(self, np.float64)
 
     def float(self) -> Module:
+        """All floating-point parameters and buffers as float32."""
         return Module.to(self, np.float32)
 
     def half(self) -> Module:
+        """All floating-point parameters and buffers as float16."""
         return Module.to(self, np.float16)
 
     # ----- what it says -----
@@ -392,6 +413,7 @@ class Module:
         return score(self, data, metric, num_workers=num_workers, **options)
 
     def extra_repr(self) -> str:
+        """What stands between the parentheses where the module is printed."""
         return ""
 
     def __repr__(self) -> str:

@@ -11,6 +11,7 @@ import numpy as np
 from pargrad import creation
 from pargrad.nn import functional as F
 from pargrad.nn import init
+from pargrad.nn.constructors import parameters_of, taking, with_another
 from pargrad.nn.linear_layers import empty
 from pargrad.nn.module import Module, Parameter
 from pargrad.nn.normalization import sync_batch_norm
@@ -30,6 +31,7 @@ class Scaled(Module):
         self.register_parameter("bias", empty(shape, device, dtype) if weight and bias else None)
 
     def reset_parameters(self) -> None:
+        """Makes every weight 1 and every bias 0 again."""
         if self.weight is not None:
             init.ones_(self.weight)
         if self.bias is not None:
@@ -48,17 +50,18 @@ class RunningNorm(Scaled):
     running_var: Tensor | None
     num_batches_tracked: Tensor | None
 
-    def settle(
+    def __init__(
         self,
         num_features: int,
-        eps: float,
-        momentum: float | None,
-        affine: bool,
-        track_running_stats: bool,
-        bias: bool,
-        device: Any,
-        dtype: Any,
-    ) -> None:
+        eps: float = 1e-5,
+        momentum: float | None = 0.1,
+        affine: bool = True,
+        track_running_stats: bool = True,
+        device: Any = None,
+        dtype: Any = None,
+        *,
+        bias: bool = True,
+    ):
         self.num_features = num_features
         self.eps = eps
         self.momentum = momentum
@@ -69,15 +72,21 @@ class RunningNorm(Scaled):
         self.register_buffer("running_mean", creation.empty(num_features, dtype=dtype) if tracked else None)
         self.register_buffer("running_var", creation.empty(num_features, dtype=dtype) if tracked else None)
         self.register_buffer("num_batches_tracked", Tensor(np.zeros((), np.int64)) if tracked else None)
-        self.reset_running_stats()
         self.reset_parameters()
 
     def reset_running_stats(self) -> None:
+        """Makes the running means 0, the running variances 1, and the count of batches 0 again."""
         for buffer, value in [(self.running_mean, 0), (self.running_var, 1), (self.num_batches_tracked, 0)]:
             if buffer is not None:
                 init.constant_(buffer, value)
 
+    def reset_parameters(self) -> None:
+        """Has the running statistics begin again too, as torch's does."""
+        self.reset_running_stats()
+        super().reset_parameters()
+
     def check(self, input: Tensor) -> None:
+        """Raises ValueError on an input of another number of dimensions or channels."""
         if input.ndim not in self.dimensions:
             expected = " or ".join(map(str, self.dimensions))
             raise ValueError(f"{type(self).__name__}: expected input of {expected} dimensions, got shape {input.shape}")
@@ -95,20 +104,6 @@ class BatchNorm(RunningNorm):
     While training, mean and variance are those of the batch, otherwise the running ones, if they are tracked.
     momentum=None: the running ones are the means over all batches. Ioffe and Szegedy 2015.
     """
-
-    def __init__(
-        self,
-        num_features: int,
-        eps: float = 1e-5,
-        momentum: float | None = 0.1,
-        affine: bool = True,
-        track_running_stats: bool = True,
-        device: Any = None,
-        dtype: Any = None,
-        *,
-        bias: bool = True,
-    ):
-        self.settle(num_features, eps, momentum, affine, track_running_stats, bias, device, dtype)
 
     def forward(self, input: Tensor) -> Tensor:
         self.check(input)
@@ -129,7 +124,13 @@ class BatchNorm(RunningNorm):
 
 
 class BatchNorm1d(BatchNorm):
-    """Of (N, C) or (N, C, L): https://docs.pytorch.org/docs/stable/generated/torch.nn.BatchNorm1d.html"""
+    """Of (N, C) or (N, C, L): https://docs.pytorch.org/docs/stable/generated/torch.nn.BatchNorm1d.html
+
+    >>> layer = nn.BatchNorm1d(3)
+    >>> _ = layer(pg.tensor([[0.0, 1.0, 2.0], [2.0, 3.0, 4.0]]))
+    >>> layer.running_mean
+    tensor([0.1000, 0.2000, 0.3000])
+    """
 
     dimensions = (2, 3)
 
@@ -156,27 +157,17 @@ class SyncBatchNorm(BatchNorm):
     derivative in a step. https://docs.pytorch.org/docs/stable/generated/torch.nn.SyncBatchNorm.html
     """
 
-    def __init__(
-        self,
-        num_features: int,
-        eps: float = 1e-5,
-        momentum: float | None = 0.1,
-        affine: bool = True,
-        track_running_stats: bool = True,
-        process_group: None = None,
-        device: Any = None,
-        dtype: Any = None,
-        *,
-        bias: bool = True,
-    ):
+    @taking(with_another(parameters_of(BatchNorm), "process_group", before="device"))
+    def __init__(self, process_group: None, **settings: Any):
         if process_group is not None:
             raise ValueError(
                 f"SyncBatchNorm: expected process_group to be None, got {process_group!r}: it sees the whole batch of "
                 "a Trainer's step"
             )
-        super().__init__(num_features, eps, momentum, affine, track_running_stats, device, dtype, bias=bias)
+        super().__init__(**settings)
 
     def check(self, input: Tensor) -> None:
+        """Takes (N, C, ...): ValueError for another number of dimensions."""
         if input.ndim < 2 or not input.shape[1]:
             raise ValueError(f"SyncBatchNorm: expected input of shape (N, C, ...), C not 0, got shape {input.shape}")
 
@@ -199,6 +190,7 @@ class SyncBatchNorm(BatchNorm):
 
     @classmethod
     def in_place_of(cls, layer: BatchNorm, process_group: None) -> SyncBatchNorm:
+        """A SyncBatchNorm with a BatchNorm's settings, parameters and buffers."""
         settings = layer.eps, layer.momentum, layer.affine, layer.track_running_stats
         out = cls(layer.num_features, *settings, process_group, bias=layer.bias is not None)
         for name in ("weight", "bias", "running_mean", "running_var", "num_batches_tracked", "training"):
@@ -224,7 +216,7 @@ class InstanceNorm(RunningNorm):
         *,
         bias: bool = True,
     ):
-        self.settle(num_features, eps, momentum, affine, track_running_stats, bias, device, dtype)
+        super().__init__(num_features, eps, momentum, affine, track_running_stats, device, dtype, bias=bias)
 
     def forward(self, input: Tensor) -> Tensor:
         self.check(input)
@@ -272,6 +264,9 @@ class LayerNorm(Scaled):
     """Mean 0 and variance 1 over the last dimensions, which are of normalized_shape, times weight plus bias.
 
     https://docs.pytorch.org/docs/stable/generated/torch.nn.LayerNorm.html
+
+    >>> nn.LayerNorm(2, eps=0.0)(pg.tensor([[1.0, 3.0]]))
+    tensor([[-1.,  1.]], grad_fn=<LayerNormBackward0>)
     """
 
     def __init__(
@@ -356,6 +351,7 @@ class RMSNorm(Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
+        """Makes every weight 1 again."""
         if self.weight is not None:
             init.ones_(self.weight)
 

@@ -61,10 +61,12 @@ class LinearCrossEntropyLoss(Module):
         return terms(*self.weights(input, target), **self.given())
 
     def weights(self, input: Tensor, target: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The input, the layer's weight in the shape of classes and outputs, and the target."""
         shape = (self.num_classes, *self.out_features, self.linear.in_features)
         return input, self.linear.weight.reshape(shape), target
 
     def given(self) -> dict[str, Any]:
+        """The settings, as the function's arguments."""
         names = ("weight", "reduction", "ignore_index", "label_smoothing", "options")
         bias, shape = self.linear.bias, (self.num_classes, *self.out_features)
         return {"linear_bias": None if bias is None else bias.reshape(shape)} | {n: getattr(self, n) for n in names}
@@ -125,6 +127,7 @@ class AdaptiveLogSoftmaxWithLoss(Module):
             )
 
     def reset_parameters(self) -> None:
+        """Draws the weights anew, as torch draws them."""
         for module in Module.modules(self):
             if isinstance(module, Linear):
                 module.reset_parameters()

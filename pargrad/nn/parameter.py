@@ -70,8 +70,8 @@ class Uninitialized(Tensor):
         return self.kind
 
     def materialize(self, shape: Any, device: Any = None, dtype: Any = None) -> None:
-        """Becomes a tensor of this shape, whose values are still to be set."""
-        memory = creation.empty(shape, dtype=self.kind if dtype is None else dtype, device=device).array
+        """Becomes a tensor of this shape, of zeros until its first values are set."""
+        memory = creation.zeros(shape, dtype=self.kind if dtype is None else dtype, device=device).array
         self.__class__ = self.becomes  # type: ignore[assignment]
         del self.kind
         self.array = memory  # type: ignore[misc]

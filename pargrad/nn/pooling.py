@@ -15,6 +15,13 @@ from pargrad.rules.pooling import in_one_row, lowest, maxima
 from pargrad.tensor import Tensor
 
 
+def windows_sizes(name: str, dims: int, kernel_size: Any, stride: Any, padding: Any) -> tuple[Sizes, Sizes, Sizes]:
+    """Kernel, stride and padding for each dimension, checked; no stride is that of the kernel."""
+    kernel = each(name, "kernel_size", kernel_size, dims, 1)
+    stride = kernel if stride is None or stride == [] or stride == () else each(name, "stride", stride, dims, 1)
+    return kernel, stride, each(name, "padding", padding, dims)
+
+
 def pooling_windows(
     name: str,
     input: Tensor,
@@ -25,12 +32,11 @@ def pooling_windows(
     ceil_mode: bool,
     dims: int,
 ) -> Windows:
-    """Where the windows of a pooling lie; no stride is that of the kernel, `ceil_mode` keeps a last one cut short."""
+    """Where the windows of a pooling lie; `ceil_mode` keeps a last one cut short."""
     if input.ndim not in (dims + 1, dims + 2):
         batched(name, input, dims)  # which says what is wrong
-    kernel = each(name, "kernel_size", kernel_size, dims, 1)
-    stride = kernel if stride is None or stride == [] or stride == () else each(name, "stride", stride, dims, 1)
-    padding, dilation = each(name, "padding", padding, dims), each(name, "dilation", dilation, dims, 1)
+    kernel, stride, padding = windows_sizes(name, dims, kernel_size, stride, padding)
+    dilation = each(name, "dilation", dilation, dims, 1)
     if any(2 * p > d * (k - 1) + 1 for p, k, d in zip(padding, kernel, dilation)):
         raise RuntimeError(f"{name}: expected a padding of at most half of the kernel {kernel}, got {padding}")
     sizes, counts = input.shape[-dims:], []
@@ -88,9 +94,7 @@ def max_unpooling(
     https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.NAME.html
     """
     batched(name, input, dims)
-    kernel = each(name, "kernel_size", kernel_size, dims, 1)
-    stride = kernel if stride is None else each(name, "stride", stride, dims, 1)
-    padding = each(name, "padding", padding, dims)
+    kernel, stride, padding = windows_sizes(name, dims, kernel_size, stride, padding)
     usual = tuple((n - 1) * s - 2 * p + k for n, s, p, k in zip(input.shape[-dims:], stride, padding, kernel))
     sizes = usual if output_size is None else tuple(output_size)[-dims:]
     if len(sizes) != dims or any(not abs(n - m) < s for n, m, s in zip(sizes, usual, stride)):
@@ -372,3 +376,27 @@ adaptive_avg_pool1d, adaptive_avg_pool2d, adaptive_avg_pool3d = dimensional(
 )
 adaptive_max_pool1d, adaptive_max_pool2d, adaptive_max_pool3d = dimensional(adaptive_max_pooling, "adaptive_max_pool#")
 fractional_max_pool2d, fractional_max_pool3d = dimensional(fractional_max_pooling, "fractional_max_pool#")[1:]
+
+
+__all__ = [
+    "adaptive_avg_pool1d",
+    "adaptive_avg_pool2d",
+    "adaptive_avg_pool3d",
+    "adaptive_max_pool1d",
+    "adaptive_max_pool2d",
+    "adaptive_max_pool3d",
+    "avg_pool1d",
+    "avg_pool2d",
+    "avg_pool3d",
+    "fractional_max_pool2d",
+    "fractional_max_pool3d",
+    "lp_pool1d",
+    "lp_pool2d",
+    "lp_pool3d",
+    "max_pool1d",
+    "max_pool2d",
+    "max_pool3d",
+    "max_unpool1d",
+    "max_unpool2d",
+    "max_unpool3d",
+]

@@ -6,23 +6,17 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from pargrad.nn import functional as F
-from pargrad.nn.module import Module
+from pargrad.nn.pooling import windows_sizes
+from pargrad.nn.shape_layers import Telling
 from pargrad.nn.spatial import Several, each
 from pargrad.tensor import Tensor
 
 
-class Pooling(Module):
-    """A base: a function of `functional`, and the names of the attributes that are printed."""
+class Pooling(Telling):
+    """A base: a function of `functional`."""
 
     dims: int
     function: Callable[..., Any]
-    told: tuple[str, ...]
-
-    def sizes(self, what: str, value: Any, least: int = 0) -> tuple[int, ...]:
-        return each(type(self).__name__, what, value, self.dims, least)
-
-    def extra_repr(self) -> str:
-        return ", ".join(f"{name}={getattr(self, name)}" for name in self.told)
 
 
 # ----- the largest -----
@@ -66,7 +60,12 @@ class MaxPool1d(MaxPool):
 
 
 class MaxPool2d(MaxPool):
-    """Of (N, C, H, W) or (C, H, W): https://docs.pytorch.org/docs/stable/generated/torch.nn.MaxPool2d.html"""
+    """Of (N, C, H, W) or (C, H, W): https://docs.pytorch.org/docs/stable/generated/torch.nn.MaxPool2d.html
+
+    >>> nn.MaxPool2d(2)(pg.arange(16.0).reshape(1, 4, 4))
+    tensor([[[ 5.,  7.],
+             [13., 15.]]])
+    """
 
     dims = 2
     function = staticmethod(F.max_pool2d)
@@ -85,9 +84,8 @@ class MaxUnpool(Pooling):
     told = ("kernel_size", "stride", "padding")
 
     def __init__(self, kernel_size: Several, stride: Several | None = None, padding: Several = 0):
-        self.kernel_size = self.sizes("kernel_size", kernel_size, 1)
-        self.stride = self.kernel_size if stride is None else self.sizes("stride", stride, 1)
-        self.padding = self.sizes("padding", padding)
+        sizes = windows_sizes(type(self).__name__, self.dims, kernel_size, stride, padding)
+        self.kernel_size, self.stride, self.padding = sizes
 
     def forward(self, input: Tensor, indices: Tensor, output_size: Sequence[int] | None = None) -> Tensor:
         return type(self).function(input, indices, self.kernel_size, self.stride, self.padding, output_size)
@@ -117,8 +115,6 @@ class MaxUnpool3d(MaxUnpool):
 class FractionalMaxPool(Pooling):
     """A base of FractionalMaxPool2d and FractionalMaxPool3d: windows at distances drawn by chance (Graham 2014)."""
 
-    told = ()
-
     def __init__(
         self,
         kernel_size: Several,
@@ -132,10 +128,10 @@ class FractionalMaxPool(Pooling):
             raise ValueError(
                 f"{name}: expected an output_size or an output_ratio, got {'both' if output_size else 'neither'}"
             )
-        self.kernel_size = self.sizes("kernel_size", kernel_size, 1)
+        self.kernel_size = each(name, "kernel_size", kernel_size, self.dims, 1)
         self.return_indices = return_indices
         self.register_buffer("_random_samples", _random_samples)
-        self.output_size = None if output_size is None else self.sizes("output_size", output_size, 1)
+        self.output_size = None if output_size is None else each(name, "output_size", output_size, self.dims, 1)
         ratios = tuple(output_ratio) if isinstance(output_ratio, Sequence) else (output_ratio,) * self.dims
         self.output_ratio = None if output_ratio is None else ratios
         if self.output_ratio is not None and not all(0 < ratio < 1 for ratio in ratios):
@@ -186,9 +182,8 @@ class AvgPool1d(Pooling):
         ceil_mode: bool = False,
         count_include_pad: bool = True,
     ):
-        self.kernel_size = self.sizes("kernel_size", kernel_size, 1)
-        self.stride = self.kernel_size if stride is None else self.sizes("stride", stride, 1)
-        self.padding = self.sizes("padding", padding)
+        sizes = windows_sizes(type(self).__name__, self.dims, kernel_size, stride, padding)
+        self.kernel_size, self.stride, self.padding = sizes
         self.ceil_mode = ceil_mode
         self.count_include_pad = count_include_pad
 
@@ -355,8 +350,24 @@ class AdaptiveMaxPool3d(AdaptiveMaxPool):
 
 
 __all__ = [
-    *(f"{kind}{n}d" for kind in ("AdaptiveAvgPool", "AdaptiveMaxPool", "AvgPool", "LPPool") for n in (1, 2, 3)),
-    *(f"{kind}{n}d" for kind in ("MaxPool", "MaxUnpool") for n in (1, 2, 3)),
+    "AdaptiveAvgPool1d",
+    "AdaptiveAvgPool2d",
+    "AdaptiveAvgPool3d",
+    "AdaptiveMaxPool1d",
+    "AdaptiveMaxPool2d",
+    "AdaptiveMaxPool3d",
+    "AvgPool1d",
+    "AvgPool2d",
+    "AvgPool3d",
     "FractionalMaxPool2d",
     "FractionalMaxPool3d",
+    "LPPool1d",
+    "LPPool2d",
+    "LPPool3d",
+    "MaxPool1d",
+    "MaxPool2d",
+    "MaxPool3d",
+    "MaxUnpool1d",
+    "MaxUnpool2d",
+    "MaxUnpool3d",
 ]

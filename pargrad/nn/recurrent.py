@@ -148,6 +148,7 @@ class RNNBase(Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
+        """Draws all weights and biases anew, as torch draws them."""
         bound = 1 / math.sqrt(self.hidden_size)
         for parameter in Module.parameters(self):
             init.uniform_(parameter, -bound, bound)
@@ -304,6 +305,10 @@ class LSTM(RNNBase):
 
     input (L, N, input_size), with batch_first (N, L, input_size), or (L, input_size).
     https://docs.pytorch.org/docs/stable/generated/torch.nn.LSTM.html
+
+    >>> outputs, (h, c) = nn.LSTM(10, 20, num_layers=2)(pg.randn(5, 3, 10))
+    >>> outputs.shape, h.shape, c.shape
+    ((5, 3, 20), (2, 3, 20), (2, 3, 20))
     """
 
     def __init__(self, *args: Any, **named: Any):
@@ -347,9 +352,13 @@ class RNNCellBase(Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
+        """Draws all weights and biases anew, as torch draws them."""
         bound = 1 / math.sqrt(self.hidden_size) if self.hidden_size > 0 else 0
         for parameter in Module.parameters(self):
             init.uniform_(parameter, -bound, bound)
+
+    def forward(self, input: Tensor, hx: Tensor | None = None) -> Any:
+        return self._step(input, None if hx is None else (hx,))[0]
 
     def _step(self, input: Tensor, given: State | None) -> State:
         single = input.ndim == 1
@@ -394,9 +403,6 @@ class RNNCell(RNNCellBase):
         self.mode = mode_of(nonlinearity)
         super().__init__(input_size, hidden_size, bias, 1, device, dtype)
 
-    def forward(self, input: Tensor, hx: Tensor | None = None) -> Tensor:
-        return self._step(input, None if hx is None else (hx,))[0]
-
     def extra_repr(self) -> str:
         words = super().extra_repr()
         return words if self.nonlinearity == "tanh" else f"{words}, nonlinearity={self.nonlinearity}"
@@ -413,7 +419,7 @@ class LSTMCell(RNNCellBase):
     def __init__(self, input_size: int, hidden_size: int, bias: bool = True, device: Any = None, dtype: Any = None):
         super().__init__(input_size, hidden_size, bias, 4, device, dtype)
 
-    def forward(self, input: Tensor, hx: tuple[Tensor, Tensor] | None = None) -> State:
+    def forward(self, input: Tensor, hx: tuple[Tensor, Tensor] | None = None) -> State:  # type: ignore[override]
         return self._step(input, hx)
 
 
@@ -424,9 +430,6 @@ class GRUCell(RNNCellBase):
 
     def __init__(self, input_size: int, hidden_size: int, bias: bool = True, device: Any = None, dtype: Any = None):
         super().__init__(input_size, hidden_size, bias, 3, device, dtype)
-
-    def forward(self, input: Tensor, hx: Tensor | None = None) -> Tensor:
-        return self._step(input, None if hx is None else (hx,))[0]
 
 
 __all__ = ["GRU", "LSTM", "RNN", "GRUCell", "LSTMCell", "RNNBase", "RNNCell", "RNNCellBase"]

@@ -429,3 +429,17 @@ def cubic_corners(place: Tensor, edge: Edge) -> list[Corner]:
 
 
 CORNERS = {"nearest": nearest_corners, "bilinear": linear_corners, "bicubic": cubic_corners}
+
+
+__all__ = [
+    "affine_grid",
+    "channel_shuffle",
+    "grid_sample",
+    "interpolate",
+    "pad",
+    "pixel_shuffle",
+    "pixel_unshuffle",
+    "upsample",
+    "upsample_bilinear",
+    "upsample_nearest",
+]

@@ -67,6 +67,10 @@ def embedding(
     padding_idx: a row that is given no gradient. max_norm: rows that are taken are shortened to it first, in place.
     scale_grad_by_freq: a row's gradient is divided by how often it was taken. There are no sparse gradients.
     https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.embedding.html
+
+    >>> F.embedding(pg.tensor([2, 0]), pg.eye(3))
+    tensor([[0., 0., 1.],
+            [1., 0., 0.]])
     """
     check_dense("embedding", sparse)
     input = row_numbers("embedding", input, weight)

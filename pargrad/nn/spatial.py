@@ -12,20 +12,12 @@ from typing import Any
 
 import numpy as np
 
-from pargrad.rules import RULES
+from pargrad.operators.compositions import call, reshaped
 from pargrad.rules.patches import Windows
-from pargrad.tensor import Tensor, apply
+from pargrad.tensor import Tensor
 
 Sizes = tuple[int, ...]
 Several = int | Sequence[int]
-
-
-def call(name: str, *inputs: Any, **settings: Any) -> Tensor:
-    return apply(RULES[name], *inputs, **settings)
-
-
-def reshaped(input: Tensor, *shape: int) -> Tensor:
-    return call("reshape", input, shape=shape)
 
 
 def dimensional(function: Callable[..., Any], name: str) -> list[Callable[..., Any]]:
@@ -240,3 +232,6 @@ def image_windows(name: str, sizes: Sizes, kernel_size: Any, dilation: Any, padd
 
 conv1d, conv2d, conv3d = dimensional(convolution, "conv#")
 conv_transpose1d, conv_transpose2d, conv_transpose3d = dimensional(transposed_convolution, "conv_transpose#")
+
+
+__all__ = ["conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d", "fold", "unfold"]

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from pargrad.operators.compositions import tensor as as_constant
 from pargrad.tensor import Tensor
 
 
@@ -76,10 +77,6 @@ def same_shape(name: str, input: Tensor, target: Tensor) -> None:
         raise ValueError(
             f"{name}: expected input and target of one shape, got {input.shape} and {target.shape}: reshape one of them"
         )
-
-
-def as_constant(values: Any) -> Tensor:
-    return values if isinstance(values, Tensor) else Tensor(np.asarray(values))
 
 
 def along_target(name: str, input: Tensor, target: Any) -> Tensor:

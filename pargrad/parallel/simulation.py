@@ -51,15 +51,13 @@ START_TIMEOUT = 600.0  # seconds; of simulated time
 
 
 @dataclass(frozen=True)
-class Scenario:
+class Conditions:
     """What happens to a cluster. Times in seconds, unless said otherwise.
 
     failures_per_day: of one machine; detect: until the driver learns of it; repair: from then until another machine is
     there; least: machines to go on with; slow: the share of machines that compute `slow_factor` times as long.
     """
 
-    job: Job
-    machine: Machine
     machines: int = 1000
     hours: float = 24.0
     failures_per_day: float = 1.0
@@ -70,6 +68,14 @@ class Scenario:
     slow: float = 0.0
     slow_factor: float = 2.0
     seed: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scenario(Conditions):
+    """Conditions, and what is trained under them on which machines."""
+
+    job: Job
+    machine: Machine
 
     def __post_init__(self) -> None:
         if self.machines < 2:

@@ -60,6 +60,11 @@ def clip_grad_norm_(
     """Makes the norm of all gradients together at most max_norm, and returns what it was.
 
     https://docs.pytorch.org/docs/stable/generated/torch.nn.utils.clip_grad_norm_.html
+
+    >>> weight = nn.Parameter(pg.tensor([3.0, 4.0]))
+    >>> (weight * weight / 2).sum().backward()
+    >>> nn.utils.clip_grad_norm_([weight], max_norm=1.0)
+    tensor(5.)
     """
     parameters = listed(parameters)
     total_norm = get_total_norm(gradients(parameters), norm_type, error_if_nonfinite)

@@ -103,7 +103,10 @@ def weight_norm(module: M, name: str = "weight", dim: int | None = 0) -> M:
 
 
 def remove_weight_norm(module: M, name: str = "weight") -> M:
-    """https://docs.pytorch.org/docs/stable/generated/torch.nn.utils.remove_weight_norm.html"""
+    """Makes the weight a plain parameter again, with the value it has; ValueError where it has no weight_norm.
+
+    https://docs.pytorch.org/docs/stable/generated/torch.nn.utils.remove_weight_norm.html
+    """
     return WeightNorm.remove(module, name)
 
 
@@ -159,5 +162,8 @@ def spectral_norm(
 
 
 def remove_spectral_norm(module: M, name: str = "weight") -> M:
-    """https://docs.pytorch.org/docs/stable/generated/torch.nn.utils.remove_spectral_norm.html"""
+    """Makes the weight a plain parameter again, with the value it has; ValueError where it has no spectral_norm.
+
+    https://docs.pytorch.org/docs/stable/generated/torch.nn.utils.remove_spectral_norm.html
+    """
     return SpectralNorm.remove(module, name)

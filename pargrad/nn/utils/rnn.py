@@ -14,6 +14,17 @@ import numpy as np
 from pargrad import operators
 from pargrad.tensor import Tensor
 
+__all__ = [
+    "PackedSequence",
+    "invert_permutation",
+    "pack_padded_sequence",
+    "pack_sequence",
+    "pad_packed_sequence",
+    "pad_sequence",
+    "unpack_sequence",
+    "unpad_sequence",
+]
+
 
 class PackedSequence(NamedTuple):
     """Sequences as one tensor: the first steps of all, then the second of those that have one, and so on.
@@ -29,15 +40,19 @@ class PackedSequence(NamedTuple):
     unsorted_indices: Tensor | None = None
 
     def to(self, *args: Any, **named: Any) -> PackedSequence:
+        """The data on another device or in another dtype, as `Tensor.to`."""
         return self._replace(data=self.data.to(*args, **named))
 
     def double(self) -> PackedSequence:
+        """The data as float64."""
         return self.to(np.dtype(np.float64))
 
     def float(self) -> PackedSequence:
+        """The data as float32."""
         return self.to(np.dtype(np.float32))
 
     def cpu(self) -> PackedSequence:
+        """Itself: everything is on the CPU."""
         return self
 
 
@@ -135,18 +150,25 @@ def pad_packed_sequence(
 
 
 def pack_sequence(sequences: Sequence[Tensor], enforce_sorted: bool = True) -> PackedSequence:
-    """https://docs.pytorch.org/docs/stable/generated/torch.nn.utils.rnn.pack_sequence.html"""
+    """A PackedSequence of sequences (length, *), which are in order of falling length unless enforce_sorted=False.
+
+    https://docs.pytorch.org/docs/stable/generated/torch.nn.utils.rnn.pack_sequence.html
+    """
     lengths = np.array([len(sequence) for sequence in sequences])
     return pack_padded_sequence(pad_sequence(sequences), lengths, enforce_sorted=enforce_sorted)
 
 
 def unpack_sequence(packed_sequences: PackedSequence) -> list[Tensor]:
-    """https://docs.pytorch.org/docs/stable/generated/torch.nn.utils.rnn.unpack_sequence.html"""
+    """The sequences (length, *) of a PackedSequence, as a list in their own order.
+
+    https://docs.pytorch.org/docs/stable/generated/torch.nn.utils.rnn.unpack_sequence.html
+    """
     padded, lengths = pad_packed_sequence(packed_sequences, batch_first=True)
     return unpad_sequence(padded, lengths, batch_first=True)
 
 
 def invert_permutation(permutation: Tensor | None) -> Tensor | None:
+    """The permutation that undoes another; None of None."""
     return None if permutation is None else Tensor(np.argsort(permutation.array))
 
 
