@@ -141,3 +141,4 @@ __all__ = [
     *_LAYERS,
     *sampling.__all__,
 ]
+operators.documentation.add_pages("", {name: globals()[name] for name in __all__})

@@ -151,6 +151,12 @@ def tensor(data: Any, *, dtype: Any = None, requires_grad: bool = False, **place
     """A copy of numbers, nested lists, arrays or tensors: Python floats become float32, Python integers int64.
 
     https://docs.pytorch.org/docs/stable/generated/torch.tensor.html
+
+    >>> pg.tensor([[1, 2], [3, 4]])
+    tensor([[1, 2],
+            [3, 4]])
+    >>> pg.tensor([1.0, 2.0], requires_grad=True).dtype
+    dtype('float32')
     """
     if isinstance(data, Tensor):
         data = data.array
@@ -173,7 +179,14 @@ def holds(dtype: np.dtype, data: Any) -> bool:
 
 
 def from_numpy(ndarray: np.ndarray) -> Tensor:
-    """A tensor on the array's own memory: https://docs.pytorch.org/docs/stable/generated/torch.from_numpy.html"""
+    """A tensor on the array's own memory: https://docs.pytorch.org/docs/stable/generated/torch.from_numpy.html
+
+    >>> array = np.zeros(2)
+    >>> x = pg.from_numpy(array)
+    >>> array[0] = 7
+    >>> x
+    tensor([7., 0.], dtype=float64)
+    """
     if not isinstance(ndarray, np.ndarray):
         raise TypeError(f"from_numpy() takes a numpy array, got {type(ndarray).__name__}: write pargrad.tensor(data)")
     return Tensor(ndarray)
@@ -318,6 +331,9 @@ def arange(
     """arange(end), arange(start, end) or arange(start, end, step): int64, or float32 where a bound is a float.
 
     `end` itself is left out. https://docs.pytorch.org/docs/stable/generated/torch.arange.html
+
+    >>> pg.arange(2, 8, 3), pg.arange(0.0, 1.0, 0.25)
+    (tensor([2, 5]), tensor([0.0000, 0.2500, 0.5000, 0.7500]))
     """
     if end is None:
         start, end = None, start
@@ -344,7 +360,11 @@ def steps_from(name: str, bounds: list[Any], count: Callable[[float], int]) -> n
 def linspace(
     start: Any, end: Any, steps: int, *, dtype: Any = None, requires_grad: bool = False, **placement: Any
 ) -> Tensor:
-    """`steps` numbers from start to end, both included, equally far from each other."""
+    """`steps` numbers from start to end, both included, equally far from each other.
+
+    >>> pg.linspace(0, 1, steps=5)
+    tensor([0.0000, 0.2500, 0.5000, 0.7500, 1.0000])
+    """
     return leaf(spaced("linspace", start, end, steps, dtype), requires_grad, placement)
 
 
@@ -452,11 +472,18 @@ def kaiser_window(
 
 
 def new_tensor(self: Tensor, data: Any, **named: Any) -> Tensor:
+    """A copy of data as `tensor` makes it, in the dtype of this tensor."""
     return tensor(data, **{"dtype": self.dtype} | named)
 
 
 def new_full(self: Tensor, size: Any, fill_value: Any, **named: Any) -> Tensor:
+    """One value everywhere, in the dtype of this tensor."""
     return full(size, fill_value, **{"dtype": self.dtype} | named)
+
+
+def type_as(self: Tensor, other: Tensor) -> Tensor:
+    """In the dtype of another tensor."""
+    return self.to(other.dtype)
 
 
 def new_of(self: Tensor, *given: Any) -> Tensor:
@@ -502,7 +529,7 @@ METHODS: dict[str, Callable] = {
     "new_tensor": new_tensor,
     "new_full": new_full,
     "type": type_method,
-    "type_as": lambda self, other: self.to(other.dtype),
+    "type_as": type_as,
     "__dlpack__": lambda self, **named: self.numpy().__dlpack__(**named),
     "__dlpack_device__": lambda self: (1, 0),  # the CPU
 }

@@ -14,6 +14,7 @@ import numpy as np
 
 from pargrad import operators
 from pargrad.creation import strided
+from pargrad.operators import documentation
 from pargrad.tensor import INFERENCE, Tensor
 
 __all__ = [
@@ -203,6 +204,7 @@ METHODS: dict[str, Any] = {
     "is_cpu": True,
     **{f"is_{kind}": False for kind in ("cuda", "meta", "mkldnn", "mps", "quantized", "sparse", "xla", "xpu")},
 }
+documentation.describe_methods(METHODS)
 for name, method in METHODS.items():
     setattr(Tensor, name, method)
 

@@ -2,6 +2,7 @@
 
 They nest in any order. Each takes a gradient with respect to tensors of its own, so that what an inner one
 differentiates by is never confused with what an outer one does.
+https://docs.pytorch.org/docs/stable/func.api.html
 """
 
 from __future__ import annotations
@@ -20,6 +21,21 @@ from pargrad.rules.shapes import expand, reshape, stack
 from pargrad.rules.stacks import NotStackable
 from pargrad.stacking import Stacked
 from pargrad.tensor import Tensor, apply
+
+__all__ = [
+    "functional_call",
+    "grad",
+    "grad_and_value",
+    "hessian",
+    "hvp",
+    "jacfwd",
+    "jacrev",
+    "jvp",
+    "stack_module_state",
+    "value_and_grad",
+    "vjp",
+    "vmap",
+]
 
 Argnums = int | tuple[int, ...]
 
@@ -154,6 +170,9 @@ def grad(func: Callable, argnums: Argnums = 0, has_aux: bool = False) -> Callabl
 
     argnums: which arguments it is taken by, each a tensor or a nest of them; of several, the gradient is a tuple.
     https://docs.pytorch.org/docs/stable/generated/torch.func.grad.html
+
+    >>> pg.func.grad(lambda x: (x**3).sum())(pg.tensor([1.0, 2.0]))
+    tensor([ 3., 12.])
     """
     both = grad_and_value(func, argnums, has_aux)
 
@@ -228,6 +247,10 @@ def jacrev(func: Callable, argnums: Argnums = 0, *, has_aux: bool = False, chunk
     """A function that gives the Jacobian, of shape (*output, *input): one backward walk for each output element.
 
     chunk_size is torch's, and changes nothing here. https://docs.pytorch.org/docs/stable/generated/torch.func.jacrev.html
+
+    >>> pg.func.jacrev(lambda x: x * x)(pg.tensor([1.0, 2.0]))
+    tensor([[2., 0.],
+            [0., 4.]])
     """
 
     @functools.wraps(func)
@@ -286,6 +309,10 @@ def hessian(func: Callable, argnums: Argnums = 0) -> Callable:
     """A function that gives all second derivatives, of shape (*output, *input, *input).
 
     https://docs.pytorch.org/docs/stable/generated/torch.func.hessian.html
+
+    >>> pg.func.hessian(lambda x: (x**3).sum())(pg.tensor([1.0, 2.0]))
+    tensor([[ 6.,  0.],
+            [ 0., 12.]])
     """
     return jacrev(jacrev(func, argnums), argnums)
 
@@ -312,6 +339,11 @@ def functional_call(
 
     tie_weights: a tensor that the module has under several names is replaced under all of them. strict: every
     parameter and buffer must be given. https://docs.pytorch.org/docs/stable/generated/torch.func.functional_call.html
+
+    >>> layer = nn.Linear(2, 1)
+    >>> weights = {"weight": pg.tensor([[1.0, 2.0]]), "bias": pg.tensor([0.5])}
+    >>> pg.func.functional_call(layer, weights, pg.ones(2))
+    tensor([3.5000])
     """
     dicts = [parameter_and_buffer_dicts] if isinstance(parameter_and_buffer_dicts, dict) else parameter_and_buffer_dicts
     given = {name: value for each in dicts for name, value in each.items()}
@@ -376,6 +408,13 @@ def vmap(
     Runs in one call where every operator can, else example by example, with the same results. randomness: "error"
     refuses random draws, "different" gives each example its own, "same" gives all the same.
     https://docs.pytorch.org/docs/stable/generated/torch.func.vmap.html
+
+    >>> x, y = pg.arange(6.0).reshape(3, 2), pg.ones(3, 2)
+    >>> pg.vmap(pg.dot)(x, y)
+    tensor([1., 5., 9.])
+    >>> per_example = pg.vmap(pg.func.grad(lambda row: (row**2).sum()))
+    >>> per_example(x).tolist()
+    [[0.0, 2.0], [4.0, 6.0], [8.0, 10.0]]
     """
     if randomness not in ("error", "different", "same"):
         raise RuntimeError(f"vmap(): randomness is 'error', 'different' or 'same', got {randomness!r}")

@@ -135,10 +135,12 @@ class Function:
 
     @staticmethod
     def forward(*args: Any, **named: Any) -> Any:
+        """The outputs for the inputs: a subclass writes it."""
         raise NotImplementedError("write `@staticmethod def forward(ctx, x): ...` in your Function")
 
     @staticmethod
     def backward(ctx: Any, *gradients: Any) -> Any:
+        """The gradient of each input, or None, given that of each output: a subclass writes it."""
         raise NotImplementedError("write `@staticmethod def backward(ctx, gradient): ...` in your Function")
 
     setup_context: Callable | None = None
@@ -148,6 +150,7 @@ class Function:
 
     @classmethod
     def apply(cls, *inputs: Any) -> Any:
+        """The outputs of `forward`, whose gradients go through `backward`: this is what is called."""
         if any(isinstance(x, Tensor) and x.stacked for x in inputs):
             raise NotStackable(cls.__name__)
         needs = tuple(isinstance(x, Tensor) and x.requires_grad for x in inputs)

@@ -33,6 +33,10 @@ def gradcheck(
     of two values. rtol is 1e-5, where torch has 1e-3, which lets a derivative pass that is wrong by 0.05 %.
     create_graph: check the derivatives that a recorded backward gives. Raises GradcheckError, or returns False.
     https://docs.pytorch.org/docs/stable/generated/torch.autograd.gradcheck.gradcheck.html
+
+    >>> x = pg.randn(3, dtype=pg.float64, requires_grad=True)
+    >>> pg.autograd.gradcheck(pg.tanh, x)
+    True
     """
     given = (inputs,) if isinstance(inputs, Tensor) else tuple(inputs)
     checked = [i for i, x in enumerate(given) if isinstance(x, Tensor) and x.requires_grad]

@@ -21,6 +21,24 @@ from typing import Any
 
 import numpy as np
 
+__all__ = [
+    "F1",
+    "METRICS",
+    "R2",
+    "Accuracy",
+    "ClassMetric",
+    "ConfusionMatrix",
+    "MeanAbsoluteError",
+    "MeanSquaredError",
+    "Metric",
+    "NumberMetric",
+    "Precision",
+    "Recall",
+    "TopK",
+    "make_metric",
+    "over",
+]
+
 AVERAGES = ("auto", "binary", "macro", "micro", "weighted", "per_class")
 
 State = tuple[Any, ...]
@@ -45,7 +63,12 @@ class Metric:
 
 
 def over(metric: Metric, output: Any, target: Any) -> Any:
-    """The metric of arrays that are at hand: outputs (n, ...) and targets (n, ...)."""
+    """The metric of arrays that are at hand: outputs (n, ...) and targets (n, ...).
+
+    >>> from pargrad.metrics import F1, over
+    >>> over(F1(), np.array([[0.9, 0.1], [0.2, 0.8], [0.4, 0.6]]), np.array([0, 1, 0]))
+    0.6666666666666666
+    """
     return metric.result(*metric.state(np.asarray(output), np.asarray(target)))
 
 

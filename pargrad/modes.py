@@ -78,7 +78,14 @@ class Bare(Setting):
 
 
 class no_grad(Bare):
-    """Records nothing inside: https://docs.pytorch.org/docs/stable/generated/torch.no_grad.html"""
+    """Records nothing inside: https://docs.pytorch.org/docs/stable/generated/torch.no_grad.html
+
+    >>> x = pg.tensor([1.0], requires_grad=True)
+    >>> with pg.no_grad():
+    ...     y = x * 2
+    >>> y.requires_grad
+    False
+    """
 
     def __init__(self) -> None:
         super().__init__(grad=False)

@@ -49,6 +49,13 @@ def save(obj: Any, f: Any) -> None:
     memory (tied ones) are stored once, under the first name, and are tied again by `load`; those that overlap in part
     are stored each by themselves. A file that is there is replaced when the new one is whole.
     https://docs.pytorch.org/docs/stable/generated/torch.save.html
+
+    >>> import io
+    >>> file = io.BytesIO()
+    >>> pg.save({"weight": pg.ones(2), "epoch": 3}, file)
+    >>> _ = file.seek(0)
+    >>> pg.load(file)
+    {'weight': tensor([1., 1.]), 'epoch': 3}
     """
     import safetensors.numpy
 

@@ -24,7 +24,7 @@ class Tensor:
     """An n-dimensional array with a gradient. Made by `pargrad.tensor`, `zeros`, ... or by operators on others.
 
     Tensor(2, 3) and Tensor([1, 2]), as torch's old scripts have them, are of the default dtype; a numpy array keeps its
-    own, unlike there, and its memory: the engine makes tensors so.
+    own, unlike there, and its memory: the engine makes tensors so. https://docs.pytorch.org/docs/stable/tensors.html
     array: its memory, a numpy array. grad: the accumulated gradient of a leaf, a Tensor or None. node, index: the
     operator and output it came from. cell: [version, views of the memory]; views and `detach` share the cell.
     origin: of a view, what it is a view of, and how. hooks: of a leaf; other tensors' are in their nodes.
@@ -57,42 +57,31 @@ class Tensor:
         def __invert__(self) -> Tensor: ...
         def __abs__(self) -> Tensor: ...
         def __add__(self, other: Any) -> Tensor: ...
-        def __sub__(self, other: Any) -> Tensor: ...
-        def __mul__(self, other: Any) -> Tensor: ...
-        def __truediv__(self, other: Any) -> Tensor: ...
-        def __floordiv__(self, other: Any) -> Tensor: ...
-        def __mod__(self, other: Any) -> Tensor: ...
-        def __pow__(self, other: Any) -> Tensor: ...
-        def __matmul__(self, other: Any) -> Tensor: ...
-        def __and__(self, other: Any) -> Tensor: ...
-        def __or__(self, other: Any) -> Tensor: ...
-        def __radd__(self, other: Any) -> Tensor: ...
-        def __rsub__(self, other: Any) -> Tensor: ...
-        def __rmul__(self, other: Any) -> Tensor: ...
-        def __rtruediv__(self, other: Any) -> Tensor: ...
-        def __rpow__(self, other: Any) -> Tensor: ...
-        def __rmatmul__(self, other: Any) -> Tensor: ...
-        def __lt__(self, other: Any) -> Tensor: ...
-        def __le__(self, other: Any) -> Tensor: ...
-        def __gt__(self, other: Any) -> Tensor: ...
-        def __ge__(self, other: Any) -> Tensor: ...
+
+        __sub__ = __mul__ = __truediv__ = __floordiv__ = __mod__ = __pow__ = __matmul__ = __and__ = __or__ = __add__
+        __radd__ = __rsub__ = __rmul__ = __rtruediv__ = __rpow__ = __rmatmul__ = __add__
+        __lt__ = __le__ = __gt__ = __ge__ = __add__
 
     # ----- what it is -----
 
     @property
     def shape(self) -> tuple[int, ...]:
+        """The length of each dimension: a tuple, where torch has a Size, which is one, too."""
         return self.array.shape
 
     @property
     def dtype(self) -> np.dtype:
+        """numpy's dtype of the elements, which has torch's name: pargrad.float32."""
         return self.array.dtype
 
     @property
     def ndim(self) -> int:
+        """How many dimensions it has."""
         return self.array.ndim
 
     @property
     def is_leaf(self) -> bool:
+        """Whether no operator of a graph made it: gradients end here."""
         return self.node is None
 
     @property
@@ -102,10 +91,12 @@ class Tensor:
 
     @property
     def grad_fn(self) -> Node | None:
+        """The operator that made it, a node of the graph; None of a leaf."""
         return self.node
 
     @property
     def requires_grad(self) -> bool:
+        """Whether operators on it are recorded; it can be set on leaves of floating-point or complex numbers."""
         return self._requires_grad
 
     @requires_grad.setter
@@ -117,6 +108,7 @@ class Tensor:
         self._requires_grad = bool(value)
 
     def requires_grad_(self, requires_grad: bool = True) -> Tensor:
+        """Sets `requires_grad`, and gives the tensor itself."""
         self.requires_grad = requires_grad
         return self
 
@@ -165,15 +157,19 @@ class Tensor:
         return self.array.item()
 
     def tolist(self) -> Any:
+        """The elements as Python's numbers, in lists as deep as there are dimensions."""
         return self.array.tolist()
 
     def dim(self) -> int:
+        """How many dimensions it has."""
         return self.array.ndim
 
     def numel(self) -> int:
+        """How many elements it has."""
         return self.array.size
 
     def size(self, dim: int | None = None) -> Any:
+        """The shape, or the length of one dimension."""
         return self.array.shape if dim is None else self.array.shape[dim]
 
     def __len__(self) -> int:
@@ -258,6 +254,11 @@ class Tensor:
         saved, so that it can be walked again. create_graph: record how the gradients come about, so that they have
         gradients. inputs: the tensors whose `.grad` alone is to be added to, leaves or not.
         https://docs.pytorch.org/docs/stable/generated/torch.Tensor.backward.html
+
+        >>> x = pg.tensor([1.0, 2.0], requires_grad=True)
+        >>> (x * x).sum().backward()
+        >>> x.grad
+        tensor([2., 4.])
         """
         if inputs is not None:
             inputs = [inputs] if isinstance(inputs, Tensor) else list(inputs)
@@ -284,6 +285,7 @@ class Tensor:
 
     @property
     def retains_grad(self) -> bool:
+        """Whether it is no leaf and was told to keep its gradient: `retain_grad`."""
         hooks = self.node and self.node.hooks and self.node.hooks.get(self.index)
         return bool(hooks and hooks.retains is not None and hooks.retains() is self)
 

@@ -8,6 +8,8 @@ from typing import Any
 from pargrad.graph import Node, node_of
 from pargrad.tensor import Tensor
 
+__all__ = ["dot"]
+
 
 def dot(tensors: Any, params: Mapping[str, Tensor] | Iterable[tuple[str, Tensor]] | None = None) -> str:
     """The operators and leaves that tensors were computed from, as text in graphviz's language.
@@ -15,6 +17,10 @@ def dot(tensors: Any, params: Mapping[str, Tensor] | Iterable[tuple[str, Tensor]
     tensors: one, or several. params: names for leaves, such as `model.named_parameters()`. Leaves are boxes, operators
     ellipses, and arrows follow the computation, with the shape and dtype of what flows along them. Write the text to
     a file and run `dot -Tsvg graph.dot -o graph.svg`. Names and colours are escaped, so any name may be given.
+
+    >>> x = pg.ones(2, requires_grad=True)
+    >>> print(pg.viz.dot((x * 2).sum()).splitlines()[0])
+    digraph {
     """
     roots = [tensors] if isinstance(tensors, Tensor) else list(tensors)
     pairs = params.items() if isinstance(params, Mapping) else params or ()

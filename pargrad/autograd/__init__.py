@@ -1,4 +1,7 @@
-"""Gradients on request, and operators of one's own: what torch keeps in `torch.autograd`."""
+"""Gradients on request, and operators of one's own: what torch keeps in `torch.autograd`.
+
+https://docs.pytorch.org/docs/stable/autograd.html
+"""
 
 from pargrad.autograd import function, functional
 from pargrad.autograd.gradients import (

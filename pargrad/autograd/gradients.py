@@ -76,6 +76,11 @@ def grad(
     zeros). is_grads_batched: grad_outputs have a leading axis, and so have the gradients: one walk for each.
     only_inputs is torch's, and means nothing there either.
     https://docs.pytorch.org/docs/stable/generated/torch.autograd.grad.html
+
+    >>> x = pg.tensor(3.0, requires_grad=True)
+    >>> (slope,) = pg.autograd.grad(x**3, x, create_graph=True)
+    >>> slope.item(), pg.autograd.grad(slope, x)[0].item()
+    (27.0, 18.0)
     """
     if materialize_grads and allow_unused is False:
         raise ValueError("materialize_grads=True gives zeros to unused inputs, which allow_unused=False refuses")
@@ -136,7 +141,14 @@ def is_anomaly_enabled() -> bool:
 
 
 class detect_anomaly(set_detect_anomaly):
-    """`set_detect_anomaly(True)`."""
+    """`set_detect_anomaly(True)`, for a `with` block.
+
+    >>> x = pg.tensor([0.0], requires_grad=True)
+    >>> with np.errstate(invalid="ignore"), pg.autograd.detect_anomaly():
+    ...     (x.sqrt() * 0).sum().backward()
+    Traceback (most recent call last):
+    RuntimeError: sqrt gave a gradient with nan in backward, ...
+    """
 
     def __init__(self, check_nan: bool = True):
         super().__init__(True, check_nan)

@@ -44,7 +44,14 @@ class LocationScale(Distribution):
 
 
 class Normal(LocationScale):
-    """https://docs.pytorch.org/docs/stable/distributions.html#normal"""
+    """Normal, with mean loc and standard deviation scale.
+
+    https://docs.pytorch.org/docs/stable/distributions.html#normal
+
+    >>> normal = pg.distributions.Normal(0.0, 2.0)
+    >>> normal.stddev, normal.sample((3,)).shape
+    (tensor(2.), (3,))
+    """
 
     @property
     def variance(self) -> Tensor:
@@ -85,6 +92,7 @@ class LogNormal(LocationScale):
 
     @property
     def base_dist(self) -> Normal:
+        """The Normal whose exponential this is."""
         return Normal(self.loc, self.scale, validate_args=False)
 
     @property
@@ -125,7 +133,7 @@ class LogNormal(LocationScale):
 
 
 class Laplace(LocationScale):
-    """https://docs.pytorch.org/docs/stable/distributions.html#laplace"""
+    """Laplace, exp(-|value - loc| / scale) / (2 * scale): https://docs.pytorch.org/docs/stable/distributions.html#laplace"""
 
     @property
     def variance(self) -> Tensor:
@@ -208,7 +216,10 @@ class Uniform(Distribution):
 
 
 class Exponential(Distribution):
-    """https://docs.pytorch.org/docs/stable/distributions.html#exponential"""
+    """rate * exp(-rate * value), of values above 0.
+
+    https://docs.pytorch.org/docs/stable/distributions.html#exponential
+    """
 
     has_rsample = True
     parameters = ("rate",)
@@ -284,7 +295,9 @@ def gamma_draws(concentration: np.ndarray) -> np.ndarray:
 
 
 class Gamma(Distribution):
-    """https://docs.pytorch.org/docs/stable/distributions.html#gamma
+    """Gamma: sums of `concentration` exponential waiting times of this rate.
+
+    https://docs.pytorch.org/docs/stable/distributions.html#gamma
 
     Unlike torch's its draws have no gradients, and are not torch's for the same seed.
     """
@@ -331,7 +344,9 @@ class Gamma(Distribution):
 
 
 class Beta(Distribution):
-    """https://docs.pytorch.org/docs/stable/distributions.html#beta
+    """Beta, on [0, 1]: value^(concentration1 - 1) * (1 - value)^(concentration0 - 1), up to a factor.
+
+    https://docs.pytorch.org/docs/stable/distributions.html#beta
 
     Unlike torch's its draws have no gradients, and are not torch's for the same seed.
     """
@@ -349,6 +364,7 @@ class Beta(Distribution):
 
     @property
     def total(self) -> Tensor:
+        """The sum of both concentrations."""
         return self.concentration1 + self.concentration0
 
     @property
@@ -375,6 +391,7 @@ class Beta(Distribution):
         return powers - self.log_beta()
 
     def log_beta(self) -> Tensor:
+        """The logarithm of the beta function of the concentrations, the density's denominator."""
         return (
             operators.lgamma(self.concentration1) + operators.lgamma(self.concentration0) - operators.lgamma(self.total)
         )

@@ -204,10 +204,12 @@ class OneHotCategorical(Distribution):
 
     @property
     def probs(self) -> Tensor:
+        """The probability of each class, along the last dimension."""
         return self.categorical.probs
 
     @property
     def logits(self) -> Tensor:
+        """The logarithms of probs."""
         return self.categorical.logits
 
     @property
@@ -238,7 +240,10 @@ class OneHotCategorical(Distribution):
 
 
 class Poisson(Distribution):
-    """https://docs.pytorch.org/docs/stable/distributions.html#poisson"""
+    """How many events there are, where `rate` are expected.
+
+    https://docs.pytorch.org/docs/stable/distributions.html#poisson
+    """
 
     parameters = ("rate",)
     constraints = {"rate": nonnegative}  # noqa: RUF012

@@ -55,6 +55,7 @@ class Distribution:
                 self.check(name, vars(self)[name], constraint)
 
     def check(self, name: str, value: Tensor, constraint: Constraint) -> None:
+        """Raises ValueError where a value is not what a parameter, or a sample, has to be."""
         if not np.all(constraint.holds(value.array)):
             raise ValueError(f"{type(self).__name__}: expected {name} to be {constraint.words}, got {value.detach()!r}")
 
@@ -84,10 +85,12 @@ class Distribution:
 
     @property
     def mean(self) -> Tensor:
+        """The expected value, of shape batch_shape + event_shape; NotImplementedError where there is none."""
         raise NotImplementedError(f"{type(self).__name__} has no mean here")
 
     @property
     def variance(self) -> Tensor:
+        """The variance of each element, of shape batch_shape + event_shape."""
         raise NotImplementedError(f"{type(self).__name__} has no variance here")
 
     @property
@@ -119,9 +122,11 @@ class Distribution:
 
     @property
     def stddev(self) -> Tensor:
+        """The square root of the variance."""
         return operators.sqrt(self.variance)
 
     def perplexity(self) -> Tensor:
+        """exp of the entropy, of shape batch_shape."""
         return operators.exp(self.entropy())
 
     @no_grad()

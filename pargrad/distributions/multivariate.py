@@ -60,10 +60,12 @@ class MultivariateNormal(Distribution):
 
     @property
     def covariance_matrix(self) -> Tensor:
+        """(..., d, d): scale_tril @ scale_tril.mT."""
         return self.scale_tril @ self.scale_tril.mT
 
     @property
     def precision_matrix(self) -> Tensor:
+        """(..., d, d): the inverse of the covariance."""
         return linalg.inv(self.covariance_matrix)
 
     @property
@@ -88,6 +90,7 @@ class MultivariateNormal(Distribution):
         return -0.5 * (whitened**2).sum(-1) - self.event_shape[0] * HALF_LOG_TWO_PI - self.half_log_det()
 
     def half_log_det(self) -> Tensor:
+        """Half the logarithm of the covariance's determinant: the sum of log of scale_tril's diagonal."""
         return operators.log(self.scale_tril.diagonal(0, -2, -1)).sum(-1)
 
     def entropy(self) -> Tensor:
@@ -102,7 +105,9 @@ def cholesky_of_inverse(matrix: Tensor) -> Tensor:
 
 
 class Dirichlet(Distribution):
-    """https://docs.pytorch.org/docs/stable/distributions.html#dirichlet
+    """Dirichlet: d shares that add up to 1, for a concentration (..., d).
+
+    https://docs.pytorch.org/docs/stable/distributions.html#dirichlet
 
     Unlike torch's its draws have no gradients, and are not torch's for the same seed.
     """
@@ -146,6 +151,7 @@ class Dirichlet(Distribution):
         return operators.xlogy(self.concentration - 1, self.valued(value)).sum(-1) - self.log_beta()
 
     def log_beta(self) -> Tensor:
+        """The logarithm of the multivariate beta function, the density's denominator."""
         return operators.lgamma(self.concentration).sum(-1) - operators.lgamma(self.concentration.sum(-1))
 
     def entropy(self) -> Tensor:

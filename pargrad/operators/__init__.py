@@ -15,6 +15,7 @@ from pargrad import inplace
 from pargrad.operators import (
     complex_numbers,
     compositions,
+    documentation,
     indexing,
     matrices,
     products,
@@ -71,7 +72,8 @@ def operator(rule: Rule) -> Callable[..., Any]:
         return call(rule, args, named)
 
     function.__name__ = function.__qualname__ = rule.name
-    function.__doc__ = rule.function.__doc__ or f"torch's `{rule.name}`, on tensors and numbers."
+    function.__doc__ = documentation.describe(rule)
+    function.__signature__ = documentation.signature(rule)  # type: ignore[attr-defined]
     return function
 
 
@@ -259,7 +261,8 @@ def scaled(name: str, sign: str = "+") -> Callable[..., Any]:
         return plain(*args, **named)
 
     function.__name__ = function.__qualname__ = name
-    function.__doc__ = f"input {sign} alpha * other"
+    function.__doc__ = f"input {sign} alpha * other\n\nElementwise; shapes broadcast."
+    function.__signature__ = documentation.with_keyword(plain, "alpha")  # type: ignore[attr-defined]
     return function
 
 
@@ -431,6 +434,7 @@ METHODS: dict[str, Any] = {
         "long": np.int64, "bool": np.bool_}.items()},
 }  # fmt: skip
 
+documentation.describe_methods(METHODS)
 for name, method in METHODS.items():
     setattr(Tensor, name, method)
 

@@ -170,7 +170,11 @@ def unbind(input: Tensor, dim: int = 0) -> tuple[Tensor, ...]:
 
 
 def split(tensor: Tensor, split_size_or_sections: Any, dim: int = 0) -> tuple[Tensor, ...]:
-    """Views of pieces of one length, the last of which may be shorter, or of the lengths of a list."""
+    """Views of pieces of one length, the last of which may be shorter, or of the lengths of a list.
+
+    >>> [tuple(part.shape) for part in pg.zeros(5, 2).split(2)]
+    [(2, 2), (2, 2), (1, 2)]
+    """
     check_dimensions("split", tensor, 1)
     axis, size = position("split", tensor, dim), split_size_or_sections
     length = tensor.shape[axis]

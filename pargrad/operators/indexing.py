@@ -76,6 +76,10 @@ def gather(input: Tensor, dim: int, index: Any, *, sparse_grad: bool = False) ->
     """out[i][j][k] = input[i][index[i][j][k]][k] for dim=1: along `dim`, an index for each element.
 
     sparse_grad, torch's: there are no sparse gradients here.
+
+    >>> pg.gather(pg.tensor([[1, 2], [3, 4]]), 1, pg.tensor([[1], [0]]))
+    tensor([[2],
+            [3]])
     """
     if sparse_grad:
         raise RuntimeError("gather: there are no sparse gradients here: write sparse_grad=False")
@@ -152,7 +156,12 @@ def broadcast(name: str, input: Tensor, mask: np.ndarray) -> tuple[Tensor, np.nd
 
 
 def where(condition: Any, input: Any = None, other: Any = None) -> Any:
-    """Elements of `input` where the condition is True, of `other` elsewhere; of a condition alone, where it is True."""
+    """Elements of `input` where the condition is True, of `other` elsewhere; of a condition alone, where it is True.
+
+    >>> x = pg.tensor([-1.0, 2.0])
+    >>> pg.where(x > 0, x, 0.0)
+    tensor([0., 2.])
+    """
     if (input is None) != (other is None):
         raise TypeError("where() takes a condition, or a condition and two values: write where(condition, x, y)")
     if input is None:

@@ -116,7 +116,12 @@ def inv(A: Tensor) -> Tensor:
 
 
 def solve(A: Tensor, B: Tensor, *, left: bool = True) -> Tensor:
-    """The X of A @ X = B, or of X @ A = B with left=False; B is a matrix or, with left=True, a vector."""
+    """The X of A @ X = B, or of X @ A = B with left=False; B is a matrix or, with left=True, a vector.
+
+    >>> A, b = pg.tensor([[2.0, 0.0], [0.0, 4.0]]), pg.tensor([2.0, 2.0])
+    >>> pg.linalg.solve(A, b)
+    tensor([1.0000, 0.5000])
+    """
     check("solve", A, B, square=True)
     if is_vector(A, B):
         if not left:

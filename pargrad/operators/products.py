@@ -279,6 +279,9 @@ def einsum(equation: Any, *operands: Any) -> Tensor:
 
     https://docs.pytorch.org/docs/stable/generated/torch.einsum.html. Operands are multiplied from left to right, as
     torch does it without opt_einsum.
+
+    >>> pg.einsum("ij,jk->ik", pg.ones(2, 3), pg.ones(3, 4)).shape
+    (2, 4)
     """
     if isinstance(equation, str):
         if len(operands) == 1 and isinstance(operands[0], tuple | list):

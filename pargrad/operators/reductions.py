@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from pargrad.operators import documentation
 from pargrad.promotion import CATEGORY_DEFAULT
 from pargrad.rules import RULES
 from pargrad.tensor import Tensor, apply
@@ -85,6 +86,7 @@ def with_dtype(function: Callable[..., Any]) -> Callable[..., Any]:
 
     called.__name__ = called.__qualname__ = function.__name__
     called.__doc__ = function.__doc__
+    called.__signature__ = documentation.with_keyword(function, "dtype")  # type: ignore[attr-defined]
     return called
 
 
@@ -274,6 +276,9 @@ def topk(input: Tensor, k: int, dim: int = -1, largest: bool = True, sorted: boo
     """The k greatest (or least) elements along `dim`: a named pair (values, indices), in order.
 
     Of equal elements the first ones are taken, and sorted=False changes nothing; torch promises no order in either.
+
+    >>> pg.topk(pg.tensor([3, 1, 2]), k=2).indices
+    tensor([0, 2])
     """
     return pair("topk", input, k=operator.index(k), dim=dim, largest=largest, sorted=sorted)
 

@@ -16,6 +16,13 @@ class AdamW(Adam):
 
     As in torch, and unlike the paper, the decay is multiplied by lr. amsgrad: the largest v so far takes v's place
     (Reddi et al. 2018). https://docs.pytorch.org/docs/stable/generated/torch.optim.AdamW.html
+
+    >>> layer = nn.Linear(2, 1)
+    >>> optimizer = optim.AdamW([{"params": [layer.weight]}, {"params": [layer.bias], "weight_decay": 0.0}], lr=1e-3)
+    >>> layer(pg.ones(2)).sum().backward()
+    >>> optimizer.step()
+    >>> [group["weight_decay"] for group in optimizer.param_groups]
+    [0.01, 0.0]
     """
 
     def __init__(

@@ -76,6 +76,7 @@ class LBFGS(Optimizer):
             return self.minimize(closure)
 
     def minimize(self, closure: Callable[[], Any]) -> Any:
+        """The iterations of one step; gives the first loss."""
         group = self.param_groups[0]
         lr, max_iter, tolerance = group["lr"], group["max_iter"], group["tolerance_change"]
         state = self.state[group["params"][0]]
@@ -142,6 +143,7 @@ class LBFGS(Optimizer):
         return np.concatenate([in_elements(array).reshape(-1) for array in arrays])
 
     def move(self, t: float, direction: np.ndarray) -> None:
+        """Takes the parameters t * direction further."""
         start = 0
         for p in self.param_groups[0]["params"]:
             elements = in_elements(p.array)

@@ -95,6 +95,7 @@ class Optimizer:
                 self.expect(0.0 <= beta < 1.0, f"betas[{i}] in [0, 1)", beta)
 
     def expect(self, holds: bool, what: str, got: Any) -> None:
+        """Raises ValueError, with what was got, unless it holds."""
         if not holds:
             raise ValueError(f"{type(self).__name__}: expected {what}, got {got}")
 
@@ -161,6 +162,7 @@ class Optimizer:
         return loss
 
     def step_one(self, p: Tensor, gradient: np.ndarray, names: tuple[str, ...], group: dict[str, Any]) -> None:
+        """Steps one parameter in place."""
         state = self.state[p]
         state["step"] = state.get("step", 0) + 1
         for name in names:
@@ -172,6 +174,7 @@ class Optimizer:
         p.cell[0] += 1
 
     def zero_grad(self, set_to_none: bool = True) -> None:
+        """Takes the gradients of all parameters away, or makes them 0 with set_to_none=False."""
         for group in self.param_groups:
             for p in group["params"]:
                 if set_to_none:

@@ -15,6 +15,13 @@ class SGD(Optimizer):
 
     g = gradient + weight_decay * p; b = g at the first step, then momentum * b + (1 - dampening) * g; p -= lr * b,
     or lr * (g + momentum * b) with nesterov. https://docs.pytorch.org/docs/stable/generated/torch.optim.SGD.html
+
+    >>> weight = nn.Parameter(pg.tensor([1.0]))
+    >>> optimizer = optim.SGD([weight], lr=0.5)
+    >>> weight.sum().backward()
+    >>> optimizer.step()
+    >>> weight.data
+    tensor([0.5000])
     """
 
     def __init__(

@@ -1,4 +1,7 @@
-"""Averages of a model's parameters over training: stochastic weight averaging, exponential moving averages."""
+"""Averages of a model's parameters over training: stochastic weight averaging, exponential moving averages.
+
+https://docs.pytorch.org/docs/stable/optim.html#weight-averaging-swa-and-ema
+"""
 
 from __future__ import annotations
 
@@ -16,6 +19,16 @@ from pargrad.nn.normalization_layers import BatchNorm
 from pargrad.optim.lr_scheduler.scheduler import LRScheduler, per_group
 from pargrad.optim.optimizer import Optimizer, lerp
 from pargrad.tensor import Tensor
+
+__all__ = [
+    "SWALR",
+    "AveragedModel",
+    "get_ema_avg_fn",
+    "get_ema_multi_avg_fn",
+    "get_swa_avg_fn",
+    "get_swa_multi_avg_fn",
+    "update_bn",
+]
 
 
 def check_decay(decay: float) -> None:
@@ -107,6 +120,7 @@ class AveragedModel(Module):
             count.cell[0] += 1
 
     def averaged(self, model: Module) -> list[Tensor]:
+        """What is averaged of a model: its parameters and, with use_buffers, its buffers."""
         buffers = Module.buffers(model) if self.use_buffers else ()
         return [tensor.detach() for tensor in itertools.chain(Module.parameters(model), buffers)]
 
@@ -179,6 +193,7 @@ class SWALR(LRScheduler):
 
     @staticmethod
     def annealed(lr: float, swa_lr: float, before: float, now: float) -> float:
+        """The rate on its way to swa_lr: `before` and `now` are the shares of the way that are done."""
         # Where it began, from where it is: someone else may have changed it.
         first = swa_lr if before == 1 else (lr - before * swa_lr) / (1 - before)
         return swa_lr * now + first * (1 - now)

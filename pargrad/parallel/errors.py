@@ -10,24 +10,36 @@ PargradError
 
 
 class PargradError(RuntimeError):
+    """What ends a run with one message: the base of the others. exit_code is that of the command."""
+
     exit_code = 1
 
 
 class ResourcesError(PargradError):
+    """More was asked for than there is, or it was not there in time."""
+
     exit_code = 3
 
 
 class WorkerLostError(PargradError):
+    """More than `max_failures` workers died without a completed step between them."""
+
     exit_code = 4
 
 
 class NonFiniteError(PargradError):
+    """A loss, or a gradient's norm, is nan or infinite; the parameters are those before it."""
+
     exit_code = 1
 
 
 class CannotSendError(PargradError):
+    """A model, loss or data set cannot be given to other processes; the message names the attribute."""
+
     exit_code = 2
 
 
 class CheckpointError(PargradError):
+    """A resume was asked for, and no checkpoint can be used."""
+
     exit_code = 5

@@ -109,6 +109,12 @@ def score(
 
     metric: "loss", a name of `pargrad.metrics.METRICS`, or a Metric. What it says has the same bits for every number of
     workers.
+
+    >>> model = nn.Linear(2, 2)
+    >>> _ = model.load_state_dict({"weight": pg.eye(2), "bias": pg.zeros(2)})
+    >>> x, y = np.eye(2, dtype=np.float32), np.array([0, 0])
+    >>> model.score((x, y), num_workers=0)
+    0.5
     """
     from pargrad.parallel.trainer import Trainer  # a trainer that has nothing to train
 

@@ -23,7 +23,12 @@ def check_shards(shards: int) -> int:
 
 
 def shard_slice(shard: int, shards: int, examples: int) -> slice:
-    """The examples of one shard of a batch; empty where there are fewer examples than shards."""
+    """The examples of one shard of a batch; empty where there are fewer examples than shards.
+
+    >>> from pargrad.parallel.shards import shard_slice
+    >>> [shard_slice(shard, 4, examples=10) for shard in range(4)]
+    [slice(0, 2, None), slice(2, 5, None), slice(5, 7, None), slice(7, 10, None)]
+    """
     return slice(shard * examples // shards, (shard + 1) * examples // shards)
 
 
@@ -40,7 +45,12 @@ def part_of(share: range, worker: int, workers: int) -> range:
 
 
 def aligned_nodes(owned: range) -> list[Node]:
-    """The largest nodes of the tree that a range of shards holds: what a worker hands on."""
+    """The largest nodes of the tree that a range of shards holds: what a worker hands on.
+
+    >>> from pargrad.parallel.shards import aligned_nodes
+    >>> aligned_nodes(range(0, 8)), aligned_nodes(range(2, 7))
+    ([(0, 8)], [(2, 2), (4, 2), (6, 1)])
+    """
     nodes, start = [], owned.start
     while start < owned.stop:
         size = (start & -start) or (1 << (owned.stop.bit_length()))
@@ -58,7 +68,12 @@ def all_nodes(workers: int, shards: range | int) -> list[Node]:
 
 
 def reduce_tree(parts: Sequence[Part | None], add: Callable[[Part, Part], Part]) -> Part | None:
-    """The sum of one part a shard, in the tree's order. None is an absent part: its sibling passes up unchanged."""
+    """The sum of one part a shard, in the tree's order. None is an absent part: its sibling passes up unchanged.
+
+    >>> from pargrad.parallel.shards import reduce_tree
+    >>> reduce_tree(["a", "b", None, "d"], lambda left, right: f"({left} + {right})")
+    '((a + b) + d)'
+    """
     level = list(parts)
     while len(level) > 1:
         level = [

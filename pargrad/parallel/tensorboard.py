@@ -55,9 +55,11 @@ class TensorBoard(Callback):
         self.writer.flush()
 
     def write(self, step: int, figures: dict[str, Any]) -> None:
+        """Writes the figures that are numbers, as scalars of this step."""
         for name, value in figures.items():
             if isinstance(value, int | float):
                 self.add(step, summary=self.library.summary.scalar(name, value))
 
     def add(self, step: int, **what: Any) -> None:
+        """Writes one event of this step."""
         self.writer.write_event(self.library.proto.event_pb2.Event(step=step, wall_time=time.time(), **what))

@@ -77,6 +77,7 @@ class Timeline(Callback):
         return {"name": name, "ph": "X", "ts": began, "dur": lasted, "pid": pid, "tid": row, "args": told}
 
     def mark(self, name: str) -> None:
+        """A moment, as a line across all rows."""
         now = 1e6 * (time.perf_counter() - self.began)
         self.pending.append({"name": name, "ph": "i", "s": "g", "ts": now, "pid": os.getpid(), "tid": RESULTS})
 

@@ -80,6 +80,16 @@ class Trainer:
     than max_failures failures in a row without a completed step the run ends with WorkerLostError; the model then has
     the parameters of the last completed step. Between opening and `close` the model's parameters are read-only memory
     that the workers share.
+
+    >>> from pargrad.parallel import Trainer
+    >>> x, y = np.eye(8, dtype=np.float32), np.arange(8) % 2
+    >>> model = nn.Linear(8, 2)
+    >>> optimizer = optim.AdamW(model.parameters(), lr=0.1)
+    >>> with Trainer(model, F.cross_entropy, optimizer, batch_size=3, num_workers=0) as trainer:
+    ...     history = trainer.fit((x, y), epochs=5)
+    ...     accuracy = trainer.evaluate((x, y))["accuracy"]
+    >>> len(history), accuracy
+    (5, 1.0)
     """
 
     def __init__(
@@ -304,12 +314,14 @@ class Trainer:
     # ----- how it works -----
 
     def choose_workers(self) -> None:
+        """How many workers there can be, and are wanted."""
         # Scoring alone cuts no batch, so nothing bounds its workers but the cores.
         shards = self.shards if self.optimizer is not None else None
         self.workers = bounds_of_workers(self.wanted, shards, self.address, self.progress)
         self.num_workers = self.workers.most
 
     def holds_something(self) -> bool:
+        """Whether there is a pool or a run directory to be given back."""
         return not getattr(self, "closed", True) and (self.pool is not None or self.record is not None)
 
     def give_back(self, pool: Pool) -> None:
@@ -415,6 +427,7 @@ class Trainer:
             self.callbacks.tell("on_epoch_end", self, self.history[tally.entry])
 
     def evaluate_by(self, pool: Pool, data: Data, metrics: tuple[str, ...]) -> dict[str, Any]:
+        """The mean loss and the metrics of a data set, by this pool, told to the callbacks."""
         with computing():
             results = scoring.evaluate(pool, data, self.progress, metrics)
         self.callbacks.tell("on_evaluation_end", self, results)
@@ -520,6 +533,7 @@ class Trainer:
         return states
 
     def first_steps(self) -> list[int]:
+        """How many steps each parameter has taken before this run."""
         state = {} if self.optimizer is None else self.optimizer.state
         return [int(state.get(p, {}).get("step", 0)) for p in Module.parameters(self.model)]
 

@@ -55,6 +55,7 @@ class Sample(NamedTuple):
 
 
 def sample(*arguments: Any, domain: tuple[float, float] = (-2.0, 2.0), **settings: Any) -> Sample:
+    """A Sample of these arguments and settings."""
     return Sample(arguments, settings, domain)
 
 

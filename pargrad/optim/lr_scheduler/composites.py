@@ -66,6 +66,7 @@ class SequentialLR(Composite):
         self._last_lr = first.get_last_lr()
 
     def undo(self, scheduler: Any) -> None:
+        """Takes back the first step of a schedule, and of those that it is made of."""
         for each in scheduler._schedulers:
             if hasattr(each, "_schedulers"):
                 self.undo(each)

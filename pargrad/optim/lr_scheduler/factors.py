@@ -47,6 +47,14 @@ class StepLR(LRScheduler):
     """lr *= gamma every step_size epochs.
 
     https://docs.pytorch.org/docs/stable/generated/torch.optim.lr_scheduler.StepLR.html
+
+    >>> optimizer = optim.SGD([nn.Parameter(pg.ones(1))], lr=1.0)
+    >>> scheduler = optim.lr_scheduler.StepLR(optimizer, step_size=2, gamma=0.5)
+    >>> for epoch in range(4):
+    ...     optimizer.step()
+    ...     scheduler.step()
+    >>> optimizer.param_groups[0]["lr"]
+    0.25
     """
 
     def __init__(self, optimizer: Optimizer, step_size: int, gamma: float = 0.1, last_epoch: int = -1):

@@ -58,6 +58,7 @@ class ReduceLROnPlateau(LRScheduler):
 
     @property
     def in_cooldown(self) -> bool:
+        """Whether it still waits after a reduction, without counting."""
         return self.cooldown_counter > 0
 
     def step(self, metrics: Any, epoch: int | None = None) -> None:  # type: ignore[override]
@@ -78,11 +79,13 @@ class ReduceLROnPlateau(LRScheduler):
         self._last_lr = self.current()
 
     def is_better(self, metric: float, best: float) -> bool:
+        """Whether a metric is better than the best by the threshold."""
         sign = 1 if self.mode == "max" else -1
         bound = best * (1 + sign * self.threshold) if self.threshold_mode == "rel" else best + sign * self.threshold
         return metric > bound if self.mode == "max" else metric < bound
 
     def reduce(self) -> None:
+        """Multiplies the rates by the factor, down to min_lr."""
         groups = self.optimizer.param_groups
         if len(self.min_lrs) != len(groups) and self.default_min_lr is not None:  # a group was added
             self.min_lrs = [self.default_min_lr] * len(groups)

@@ -77,6 +77,7 @@ class LRScheduler:
         self.write(self.get_lr() if epoch is None or closed_form is None else closed_form())
 
     def write(self, rates: Sequence[float]) -> None:
+        """Writes a rate into each group."""
         for group, rate in zip(self.optimizer.param_groups, rates):
             group["lr"] = rate
         self._last_lr = self.current()
@@ -93,6 +94,7 @@ class LRScheduler:
         return state
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Goes on where `state_dict` was taken."""
         vars(self).update({key: value for key, value in state_dict.items() if key not in self.functions})
         for name in self.functions:
             for function, state in zip(getattr(self, name), state_dict.get(name, ())):

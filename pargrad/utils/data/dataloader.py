@@ -63,6 +63,10 @@ class DataLoader:
     generator is seeded base seed + its id. Python's and numpy's own generators are not seeded. All workers read the
     same data set object. `pargrad.parallel.Trainer` is what reads data in parallel.
     pin_memory, timeout, multiprocessing_context, prefetch_factor, pin_memory_device, in_order: taken, mean nothing.
+
+    >>> data = pg.utils.data.TensorDataset(pg.arange(5), pg.arange(5) * 10)
+    >>> [x.tolist() for x, y in pg.utils.data.DataLoader(data, batch_size=2)]
+    [[0, 1], [2, 3], [4]]
     """
 
     def __init__(
