@@ -58,7 +58,7 @@ def after(steps):
 
 
 @pytest.mark.parametrize("kind", SAID)
-@pytest.mark.parametrize("workers", [0, 1, 3])
+@pytest.mark.parametrize("workers", [0, 3])
 def test_the_run_stops_with_the_parameters_of_the_step_before(workers, kind, request):
     if workers:
         request.getfixturevalue("leaves_nothing")
@@ -147,7 +147,7 @@ def test_a_shard_that_cannot_be_computed_alone_is_named(workers, request):
 
 @pytest.mark.parametrize("clip_norm", [None, 1.0])
 @pytest.mark.parametrize("kind", SAID)
-@pytest.mark.parametrize("workers", [0, 1, 3])
+@pytest.mark.parametrize("workers", [0, 3])
 def test_a_step_without_effect_is_counted(workers, kind, clip_norm, request, tmp_path):
     if workers:
         request.getfixturevalue("leaves_nothing")

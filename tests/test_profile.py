@@ -14,6 +14,7 @@ from pargrad.cli import main
 from pargrad.commands import profile
 from pargrad.parallel.sampler import VARIABLE, Sampler, folded, sampled, short
 from pargrad.reporting.flames import NARROWEST, Frame, flame_graph, frames, read_folded, shortened
+from tests.training import examples
 
 STACKS = {("driver", "main", "fit"): 3, ("driver", "main", "save"): 1, ("worker 0", "main"): 6}
 SVG = "{http://www.w3.org/2000/svg}"
@@ -99,11 +100,29 @@ def test_a_process_that_is_not_asked_has_no_sampler(monkeypatch, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == [f"{os.getpid()}.folded"]
 
 
+class SlowWhereMade(pargrad.nn.Linear):
+    """A model whose steps are for the workers: in the process that made it they take as long as Ray takes to start."""
+
+    def __init__(self):
+        super().__init__(12, 5)
+        self.process = os.getpid()
+
+    def forward(self, x):
+        time.sleep(0.01 * (os.getpid() == self.process))
+        return super().forward(x)
+
+
+def parts():
+    model = SlowWhereMade()
+    return model, pargrad.nn.functional.cross_entropy, pargrad.optim.SGD(model.parameters()), examples()
+
+
 @pytest.mark.timeout(100)
 def test_the_command_draws_driver_and_worker(tmp_path, capfd):
     out = tmp_path / "flames.svg"
     arguments = ["--out", str(out), "--how", "sampling", "--rate", "200", "--"]
-    assert main(["profile", *arguments, "train", "mnist", "--num-workers", "1", "--epochs", "400"]) == 0
+    training = ["train", "tests.test_profile:parts", "--num-workers", "1", "--epochs", "100"]
+    assert main(["profile", *arguments, *training]) == 0
     printed = capfd.readouterr().out
     assert "state sha256" in printed and f"samples by sampling in {out}" in printed
     titles = [title.text for title in xml.etree.ElementTree.parse(out).iter(f"{SVG}title")]
