@@ -1,4 +1,4 @@
-"""A search for the learning rate with Ray Tune: a trial is a Trainer in one process, and poor trials end early.
+"""A search for the learning rate with Ray Tune: a trial is a Trainer, and poor trials end early.
 
 Needs Ray Tune: pip install "ray[tune]". The data are the embedded MNIST subset.
 """
@@ -31,19 +31,21 @@ def trial(config: dict[str, Any]) -> None:
     manual_seed(config["seed"])
     model = nn.Sequential(nn.Linear(784, 64), nn.ReLU(), nn.Linear(64, 10))
     optimizer = optim.AdamW(model.parameters(), lr=config["lr"])
-    options = {"batch_size": 128, "num_workers": 0, "progress": "off", "seed": config["seed"]}
+    options = {"batch_size": 128, "num_workers": config["workers"], "progress": "off", "seed": config["seed"]}
     with Trainer(model, F.cross_entropy, optimizer, callbacks=(Report(),), **options) as trainer:
         trainer.fit(digits.train, epochs=config["epochs"], validation=digits.test)
 
 
-def main(num_workers: int = 2, trials: int = 6, epochs: int = 4, seed: int = 0) -> dict[str, float]:
-    """num_workers: trials at a time."""
+def main(num_workers: int = 2, workers: int = 0, trials: int = 6, epochs: int = 4, seed: int = 0) -> dict[str, float]:
+    """num_workers: trials at a time; workers: of each, beside its own process, in the trial's placement group."""
+    bundles = [{"CPU": 1}] * (1 + workers)
     if not ray.is_initialized():
-        ray.init(address="local", num_cpus=num_workers, include_dashboard=False, logging_level="error")
+        cores = num_workers * len(bundles)
+        ray.init(address="local", num_cpus=cores, include_dashboard=False, logging_level="error")
     with tempfile.TemporaryDirectory() as folder:
         tuner = tune.Tuner(
-            tune.with_resources(trial, {"cpu": 1}),
-            param_space={"lr": tune.loguniform(1e-5, 1e-1), "epochs": epochs, "seed": seed},
+            tune.with_resources(trial, tune.PlacementGroupFactory(bundles)),
+            param_space={"lr": tune.loguniform(1e-5, 1e-1), "workers": workers, "epochs": epochs, "seed": seed},
             tune_config=tune.TuneConfig(
                 metric="accuracy",
                 mode="max",

@@ -24,6 +24,7 @@ HEALTH = {
     "health_check_timeout_ms": 1000,
     "health_check_failure_threshold": 3,
 }
+RESOURCES = {"fast_disk": 1}  # of each node, beside its cores
 SECONDS = 200  # for one call
 
 nodes = []  # in the cluster's process
@@ -57,8 +58,8 @@ def start(cores):
     directory = tempfile.mkdtemp(prefix="ray", dir="/tmp")
     cluster = Cluster()
     cluster.add_node(
-        num_cpus=cores[0], include_dashboard=False, temp_dir=directory, object_store_memory=80_000_000,
-        _system_config=HEALTH,
+        num_cpus=cores[0], resources=RESOURCES, include_dashboard=False, temp_dir=directory,
+        object_store_memory=80_000_000, _system_config=HEALTH,
     )  # fmt: skip
     nodes.append(cluster)
     for count in cores[1:]:
@@ -67,7 +68,7 @@ def start(cores):
 
 
 def add_node(cores=1):
-    nodes.append(nodes[0].add_node(num_cpus=cores, object_store_memory=80_000_000))
+    nodes.append(nodes[0].add_node(num_cpus=cores, resources=RESOURCES, object_store_memory=80_000_000))
 
 
 def end():

@@ -12,6 +12,7 @@ from tests.proofs import proof
 from tests.training import examples, make_trainer
 
 WORKERS, EVERY = 2, 500
+COUNT = 20_000  # examples: an entry of the history is kept for each epoch, and is no leak
 SETTLED = 2_000  # steps after which everything is there that ever will be
 MOST = 2 << 20  # bytes
 
@@ -43,7 +44,7 @@ def drive(steps):
     with tempfile.TemporaryDirectory() as root:
         options = {"run_dir": root, "checkpoint_steps": EVERY}
         with make_trainer("branching", WORKERS, **options) as trainer:
-            pool, data = trainer.open(), examples()
+            pool, data = trainer.open(), examples(COUNT)
             while len(pool.members) < WORKERS:
                 trainer.fit(data, max_steps=10)
             trainer.fit(data, max_steps=min(SETTLED, steps // 2) - trainer.steps % SETTLED)

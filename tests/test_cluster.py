@@ -6,6 +6,8 @@ import time
 
 import numpy as np
 import pytest
+import ray
+from ray.util import placement_group, placement_group_table, remove_placement_group
 
 import pargrad as pg
 import pargrad.nn.functional as F
@@ -144,6 +146,20 @@ def kinds_of_pool():
         return type(small.open()).__name__, small.num_workers, large.num_workers
 
 
+def train_in_a_group():
+    """One worker on each node, by a resource that each has once; then three in a group, two of them in one bundle."""
+    with trainer_of(3, resources_per_worker={"fast_disk": 1}) as trainer:
+        spread = sorted(peer.workers for peer in trainer.open().members)
+    group = placement_group([{"CPU": 2}, {"CPU": 1}], strategy="STRICT_SPREAD")
+    with trainer_of("auto", placement_group=group) as trainer:
+        trainer.fit(examples(), max_steps=STEPS)
+        seats = [[seat.bundle for seat in peer.seats] for peer in trainer.pool.members]
+        free = ray.available_resources()["CPU"]
+    left = placement_group_table(group)["state"]
+    remove_placement_group(group)
+    return bits(trainer), spread, seats, free, left
+
+
 # ----- tests -----
 
 
@@ -186,6 +202,15 @@ def test_a_full_cluster_is_said_in_time(nodes):
 
 def test_workers_that_have_room_on_the_drivers_node_are_on_no_other(nodes):
     assert nodes.call(kinds_of_pool) == ("RayPool", 2, 4)
+
+
+def test_workers_are_where_their_resources_and_their_group_are(nodes):
+    state, spread, seats, free, left = nodes.call(train_in_a_group)
+    assert spread == [1, 1, 1]
+    assert seats == [[0, 0], [1]]
+    assert free == 1  # of the cluster's four cores, beside the group's
+    assert left == "CREATED"
+    assert state == serial(STEPS)[0]
 
 
 def test_machines_of_other_kinds():

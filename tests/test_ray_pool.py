@@ -4,7 +4,9 @@ import functools
 import os
 import signal
 import subprocess
+import sys
 import threading
+import types
 
 import numpy as np
 import pytest
@@ -16,7 +18,7 @@ from pargrad import nn, optim
 from pargrad.data import ArrayData
 from pargrad.parallel import CannotSendError, ResourcesError, Trainer, WorkerLostError, crew, ray_connection
 from pargrad.parallel.meeting import CalledOff, Meeting, make_pipes
-from pargrad.parallel.payload import make_recipe
+from pargrad.parallel.payload import make_recipe, modules_by_value
 from tests.processes import descendants, gone, workers_of
 from tests.training import WAYS, bits, examples, make_trainer, with_workers
 
@@ -256,6 +258,17 @@ def test_large_parameters_do_not_travel_in_the_payload():
     ) as trainer:
         with_workers(trainer).fit((examples(16)[0], y), max_steps=2)
     assert trainer.steps == 2
+
+
+def test_a_module_under_two_names_is_sent_once(monkeypatch):
+    """As the script of a process that multiprocessing has spawned."""
+    script = types.ModuleType("__mp_main__")
+    script.__file__ = "script.py"
+    for name in ("__mp_main__", "__other_main__"):
+        monkeypatch.setitem(sys.modules, name, script)
+    with modules_by_value(cloudpickle):
+        assert "__mp_main__" in cloudpickle.list_registry_pickle_by_value()
+    assert "__mp_main__" not in cloudpickle.list_registry_pickle_by_value()
 
 
 def test_memory_mapped_files_are_opened_by_the_workers(tmp_path):

@@ -49,6 +49,7 @@ def tune(monkeypatch):
         RunConfig=SimpleNamespace,
         loguniform=lambda low, high: (low, 1e-3),
         with_resources=lambda trial, resources: trial,
+        PlacementGroupFactory=list,
         report=lambda metrics: tuners[-1].reports.append(metrics),
         schedulers=SimpleNamespace(ASHAScheduler=SimpleNamespace),
         search=SimpleNamespace(BasicVariantGenerator=SimpleNamespace),

@@ -96,7 +96,7 @@ def modules_by_value(cloudpickle: Any) -> Iterator[None]:
     """Inside, code of modules that a worker could not import (those that are not installed) is sent itself."""
     registered = []
     for module in list(sys.modules.values()):
-        if is_users(module):
+        if is_users(module) and module not in registered:  # a spawned process has its script under two names
             cloudpickle.register_pickle_by_value(module)
             registered.append(module)
     try:

@@ -19,7 +19,6 @@ from typing import Any, NamedTuple
 import numpy as np
 import ray
 from ray import cloudpickle
-from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from pargrad.data import ArrayData
 from pargrad.parallel.channel import Channel
@@ -29,6 +28,7 @@ from pargrad.parallel.errors import ResourcesError
 from pargrad.parallel.machines import Envoy, Key, Mail, adopt, arrays_of, forget_others, size_of
 from pargrad.parallel.meeting import CalledOff
 from pargrad.parallel.payload import ArrayRecipe, DataRecipe, SharedData, make_recipe, opened
+from pargrad.parallel.ray_placement import Seat
 from pargrad.parallel.ray_workers import WorkerPool
 from pargrad.parallel.step import Chunk, Step, Work
 from pargrad.parallel.stopwatch import PARTS
@@ -66,13 +66,6 @@ class Progress(NamedTuple):
     said: list[str]
 
 
-class Seat(NamedTuple):
-    """Room for one worker: a bundle of a placement group."""
-
-    group: Any
-    bundle: int
-
-
 class EnvoyWorker(Worker):
     """The member of a machine that speaks with the others, in a thread of the agent."""
 
@@ -87,13 +80,12 @@ class EnvoyWorker(Worker):
 
 
 class MachinePool(WorkerPool):
-    """The workers of one machine of several, each in a seat, and the envoy where there are other machines."""
+    """The workers of one machine of several, and the envoy where there are other machines."""
 
     def __init__(self, payload: bytes, seats: list[Seat], start_timeout: float, max_failures: int, mail: Mail):
         super().__init__((len(seats), 1, len(seats)), start_timeout, max_failures)
         self.payload = payload
         self.seats = seats
-        self.taken: dict[int, Seat] = {}  # by the number of the worker
         self.mail = mail
         self.envoy: tuple[Peer, EnvoyWorker] | None = None
         self.said: list[str] = []
@@ -104,19 +96,10 @@ class MachinePool(WorkerPool):
         self.launch(self.most)
         self.wait_for(self.first)
 
-    def where(self, number: int) -> Any:
-        here = {*self.launched, *(peer.number for peer in [*self.members, *self.joining])}
-        self.taken = {worker: seat for worker, seat in self.taken.items() if worker in here}
-        free = next(seat for seat in self.seats if seat not in self.taken.values())
-        self.taken[number] = free
-        return PlacementGroupSchedulingStrategy(free.group, placement_group_bundle_index=free.bundle)
-
     def put_down(self, peers: list[Any]) -> None:
         if any(not peer.workers for peer in peers):
             os._exit(1)  # the envoy is stuck, and nothing can end a thread: the machine is given up
         super().put_down(peers)
-        for peer in peers:
-            self.taken.pop(peer.number, None)
 
     def warn(self, what: str) -> None:
         self.said.append(what)

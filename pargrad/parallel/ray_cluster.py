@@ -1,7 +1,8 @@
 """The pool whose peers are machines: nodes of a Ray cluster, each with an agent, which has workers.
 
-Ray reserves the workers' cores as bundles of placement groups, which says how many workers each node has, and carries
-everything between machines: the driver's messages, the pieces of gradients, data, and the state for those that join.
+Ray reserves the workers' resources as bundles of placement groups, unless they are given one, and so says how many
+workers each node has. It carries everything between machines: the driver's messages, the pieces of gradients, data, and
+the state for those that join.
 
 The driver sends steps ahead, as to workers. A machine takes step t + 1 only with the others' gradients of it, which
 they compute after step t: so none is more than one step ahead of another. What the slowest has completed is still in
@@ -21,7 +22,6 @@ from typing import Any, NamedTuple
 import numpy as np
 import ray
 from ray import cloudpickle
-from ray._private import state
 from ray.util import placement_group, placement_group_table, remove_placement_group
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
@@ -33,10 +33,12 @@ from pargrad.parallel.errors import ResourcesError, WorkerLostError
 from pargrad.parallel.machines import adopt, arrays_of, shares_of
 from pargrad.parallel.meeting import CalledOff
 from pargrad.parallel.payload import Cutter, SharedData, make_recipe, mark_of, pack, recipe_of
-from pargrad.parallel.ray_agent import Agent, Facts, Progress, Seat, facts
+from pargrad.parallel.ray_agent import Agent, Facts, Progress, facts
 from pargrad.parallel.ray_connection import Home, last_line
+from pargrad.parallel.ray_placement import Seat, free_seats, places_of, said_of, this_node, with_group
 from pargrad.parallel.ray_pool import RayPool
 from pargrad.parallel.step import Replica, Step, StepResult, Work
+from pargrad.parallel.workers import Request
 
 LOOK_SECONDS = 1.0  # between two looks at where Ray has placed bundles
 ANSWER_SECONDS = 5.0  # in which an agent that is well says where it is
@@ -136,10 +138,12 @@ class ClusterPool(CrewPool):
     If all are lost, the steps since this process had the state, at the beginning of the `run`, are taken again.
     """
 
-    def __init__(self, workers: Any, start_timeout: float, max_failures: int):
+    def __init__(self, workers: Any, request: Request, start_timeout: float, max_failures: int):
         super().__init__(workers, start_timeout, max_failures)
+        self.request = request
         self.home: Home | None = None  # of a Ray that this pool has joined
-        self.groups: list[Any] = []
+        self.groups: list[Any] = []  # of this pool's own
+        self.seats: list[Seat] = []
         self.launched: dict[str, Launched] = {}  # by node, until it has said what it is
         self.avoided: dict[str, float] = {}  # nodes that were lost, until when
         self.looked = 0.0
@@ -164,23 +168,20 @@ class ClusterPool(CrewPool):
             raise
 
     def reserve(self) -> None:
-        """Has Ray keep cores for the workers: at once those that are free, and others when there are some."""
+        """Has Ray keep room for the workers: at once where it is free, and more when there is some."""
         deadline = time.monotonic() + self.start_timeout
-        while (free := sum(free_cores().values())) < self.first:
-            if time.monotonic() > deadline:
-                raise ResourcesError(
-                    f"asked for {self.first} workers of one core each, but the cluster has {free} free cores after "
-                    f"{self.start_timeout:g} s ({said_of_nodes()}): write num_workers={max(free, 1)}, or wait until "
-                    "others have ended"
-                )
-            time.sleep(0.2)
-        count = min(self.most, free)
-        self.groups.append(placement_group([{"CPU": 1}] * count, strategy="PACK"))
-        self.groups += [placement_group([{"CPU": 1}]) for _ in range(self.most - count)]
+        free = free_seats(self.request, self.first, self.start_timeout)[: self.most]
+        if self.request.group is not None:
+            self.seats = free
+            return
+        bundle = self.request.resources
+        self.groups.append(placement_group([bundle] * len(free), strategy="PACK"))
+        self.groups += [placement_group([bundle]) for _ in range(self.most - len(free))]
+        self.seats = [Seat(bundle, group, i, 0) for group in self.groups for i in range(group.bundle_count)]
         if not self.groups[0].wait(max(1.0, deadline - time.monotonic())):
             raise ResourcesError(
-                f"asked for {count} workers of one core each, but others took cores before they could be reserved "
-                f"({said_of_nodes()}): try again, or ask for fewer"
+                f"there was room for {len(free)} workers, but others took it before it could be reserved "
+                f"({said_of(places_of(self.request))}): try again, or ask for fewer"
             )
 
     def fill(self, *values: Any) -> None:
@@ -232,14 +233,15 @@ class ClusterPool(CrewPool):
             time.sleep(min(patience, 0.05))
 
     def start_agents(self) -> None:
-        """Agents on nodes where there are bundles and none yet; and to those that are there, bundles that are new."""
+        """Agents on nodes where there are seats and none yet; and to those that are there, seats that are new."""
         there = {peer.node: peer for peer in [*self.members, *self.joining]}
         alive = {node["NodeID"] for node in ray.nodes() if node["Alive"]}
         seats: dict[str, list[Seat]] = {}
-        for group in self.groups:
-            for bundle, node in placement_group_table(group)["bundles_to_node_id"].items():
-                if node in alive - set(self.launched) and time.monotonic() > self.avoided.get(node, 0.0):
-                    seats.setdefault(node, []).append(Seat(group, bundle))
+        nodes = {seat.group: placement_group_table(seat.group)["bundles_to_node_id"] for seat in self.seats}
+        for seat in self.seats:
+            node = nodes[seat.group][seat.bundle]
+            if node in alive - set(self.launched) and time.monotonic() > self.avoided.get(node, 0.0):
+                seats.setdefault(node, []).append(seat)
         for node in set(seats) & set(there):
             self.enlarge(there[node], seats.pop(node))
         options: dict[str, Any] = {"num_cpus": 0, "max_restarts": 0, "concurrency_groups": {"beside": 4}}
@@ -502,42 +504,26 @@ class MachineRecipe:
 # ----- before anything starts -----
 
 
-def make_pool(workers: Any, address: str, start_timeout: float, max_failures: int) -> CrewPool:
+def make_pool(workers: Any, request: Request, start_timeout: float, max_failures: int) -> CrewPool:
     """The pool for a Ray that is there already: of this machine alone where all workers have room on it."""
-    home = None if ray.is_initialized() else Home(address, workers.most)
+    home = None if ray.is_initialized() else Home(request.address, workers.most)
     try:
         if home is not None:
             home.start()
             while not home.is_there(0.2):
                 pass
-        here = free_cores()[ray.get_runtime_context().get_node_id()]
-        is_alone = here >= workers.most or sum(node["Alive"] for node in ray.nodes()) == 1
-        pool: Any
-        if is_alone:
-            pool = RayPool(workers, address, start_timeout, max_failures)
-        else:
-            pool = ClusterPool(workers, start_timeout, max_failures)
+        request = with_group(request, start_timeout)
+        places, here = places_of(request), this_node()
+        free = sum(len(place.seats(request, place.free)) for place in places if place.node == here)
+        is_alone = free >= workers.most or {place.node for place in places} == {here}
+        kind: Any = RayPool if is_alone else ClusterPool
+        pool = kind(workers, request, start_timeout, max_failures)
         pool.home = home
         return pool
     except BaseException:
         if home is not None:
             home.end()
         raise
-
-
-def free_cores() -> Counter:
-    """Whole free cores by node."""
-    available = state.available_resources_per_node()
-    return Counter({node: int(resources.get("CPU", 0)) for node, resources in available.items()})
-
-
-def said_of_nodes() -> str:
-    free = free_cores()
-    return "; ".join(
-        f"{node['NodeManagerAddress']}: {free[node['NodeID']]} of {int(node['Resources'].get('CPU', 0))} free"
-        for node in ray.nodes()
-        if node["Alive"]
-    )
 
 
 def differences(here: Facts, there: Facts) -> Iterator[str]:

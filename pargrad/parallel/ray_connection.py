@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import threading
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import ray
@@ -89,20 +91,23 @@ class Resources(NamedTuple):
     nodes: list[dict[str, Any]]
 
 
-def resources_of(address: str) -> Resources:
-    """What the Ray has that this process is in, or would join."""
+@contextlib.contextmanager
+def inside(address: str) -> Iterator[None]:
+    """Inside, this process is in a Ray: the one that it is in anyway, or the one at an address."""
     joined = not ray.is_initialized()
     if joined:
         join_ray(address, available_cores())
     try:
-        return Resources(ray.available_resources(), ray.cluster_resources(), ray.nodes())
+        yield
     finally:
         if joined:
             ray.shutdown()
 
 
-def free_cores_of(address: str) -> int:
-    return int(resources_of(address).available.get("CPU", 0))
+def resources_of(address: str) -> Resources:
+    """What the Ray has that this process is in, or would join."""
+    with inside(address):
+        return Resources(ray.available_resources(), ray.cluster_resources(), ray.nodes())
 
 
 def last_line(error: Exception) -> str:

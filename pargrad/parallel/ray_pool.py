@@ -8,32 +8,29 @@ from __future__ import annotations
 import atexit
 import itertools
 import os
-import time
 from collections import deque
 from collections.abc import Generator, Iterator
 from typing import Any
 
 import ray
 from ray import cloudpickle
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from pargrad.data import Data
-from pargrad.parallel.errors import ResourcesError
 from pargrad.parallel.payload import pack
 from pargrad.parallel.pool import Member, evaluate_here
 from pargrad.parallel.ray_connection import Home
+from pargrad.parallel.ray_placement import FREE_SECONDS, Seat, free_seats, places_of, this_node
 from pargrad.parallel.ray_workers import WorkerPool
 from pargrad.parallel.step import Chunk, Step, StepResult, Work
-
-FREE_SECONDS = 5.0  # that cores may take to be free again
+from pargrad.parallel.workers import Request
 
 
 class RayPool(WorkerPool):
     """Steps on workers, and in this process until they are there."""
 
-    def __init__(self, workers: Any, address: str, start_timeout: float, max_failures: int):
+    def __init__(self, workers: Any, request: Request, start_timeout: float, max_failures: int):
         super().__init__(workers, start_timeout, max_failures)
-        self.address = address
+        self.request = request
         self.home: Home | None = None  # of a Ray that is this pool's own
         self.started = False  # the first workers
 
@@ -47,33 +44,24 @@ class RayPool(WorkerPool):
             if ray.is_initialized():  # it is the user's own, which is left as it is
                 self.start_workers()
             else:
-                self.home = Home(self.address, self.most)
+                self.home = Home(self.request.address, self.most * self.request.cores)
                 self.home.start()
         except BaseException:
             self.close()
             raise
 
     def start_workers(self) -> None:
-        """Starts the first workers, where Ray has cores for them."""
+        """Starts the first workers, where Ray has room for them, and has the others wait for it."""
         self.started = True
-        self.check_free_cores()
-        self.launch(self.most)
+        self.seats = self.find_seats()
+        self.launch(len(self.seats))
 
-    def check_free_cores(self) -> None:
-        deadline = time.monotonic() + FREE_SECONDS
-        while (free := int(ray.available_resources().get("CPU", 0))) < self.first:
-            # What was ended a moment ago may not be free yet.
-            if int(ray.cluster_resources().get("CPU", 0)) < self.first or time.monotonic() > deadline:
-                break
-            time.sleep(0.1)
-        if free < self.first:
-            raise ResourcesError(
-                f"asked for {self.first} workers of one core each, but Ray has {free} free cores: write "
-                f"num_workers={max(free, 0)}"
-            )
-
-    def where(self, number: int) -> Any:
-        return NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    def find_seats(self) -> list[Seat]:
+        """Those that are free now, and behind them those that others have, where more workers are wanted."""
+        here = this_node()
+        free = free_seats(self.request, self.first, FREE_SECONDS, here)
+        seats = [seat for place in places_of(self.request, here) for seat in place.seats(self.request, place.total)]
+        return [*free, *(seat for seat in seats if seat not in free)][: self.most]
 
     def welcome(self, patience: float = 0.0) -> None:
         if not self.started:

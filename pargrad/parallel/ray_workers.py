@@ -26,6 +26,7 @@ from pargrad.parallel.meeting import make_pipes
 from pargrad.parallel.payload import SharedData, make_recipe, mark_of
 from pargrad.parallel.pool import PHASES
 from pargrad.parallel.ray_connection import last_line
+from pargrad.parallel.ray_placement import Seat
 from pargrad.parallel.shards import part_of
 from pargrad.parallel.step import Replica, Work
 from pargrad.parallel.worker import serve
@@ -49,9 +50,10 @@ class Launched(NamedTuple):
 
 
 class WorkerPool(CrewPool):
-    """Steps on the workers of this machine. Abstract: where Ray places them depends on whose they are."""
+    """Steps on the workers of this machine, each in a seat. Abstract: which these are depends on whose they are."""
 
     payload: bytes
+    seats: list[Seat]
 
     def __init__(self, workers: Any, start_timeout: float, max_failures: int):
         super().__init__(workers, start_timeout, max_failures)
@@ -59,6 +61,7 @@ class WorkerPool(CrewPool):
         self.listener: Listener | None = None
         self.launched: dict[int, Launched] = {}  # by number, until it has introduced itself
         self.unknown: list[Channel] = []  # of workers that have connected, and have not
+        self.taken: dict[int, Seat] = {}  # by the number of the worker
         self.numbers = 0
 
     # ----- start and end -----
@@ -75,15 +78,18 @@ class WorkerPool(CrewPool):
     def launch(self, count: int) -> None:
         """Starts so many actors; `welcome` takes them in when they have connected."""
         assert self.listener is not None
-        Actor: Any = ray.remote(num_cpus=1, max_restarts=0)(WorkerActor)
+        Actor: Any = ray.remote(max_restarts=0)(WorkerActor)
         for number in range(self.numbers, self.numbers + count):
-            actor = Actor.options(scheduling_strategy=self.where(number)).remote()
+            actor = Actor.options(**self.seat_for(number).options()).remote()
             self.launched[number] = Launched(actor, actor.serve.remote(self.listener.address, number), time.monotonic())
         self.numbers += count
 
-    def where(self, number: int) -> Any:
-        """Where Ray places worker `number`: a scheduling strategy."""
-        raise NotImplementedError
+    def seat_for(self, number: int) -> Seat:
+        """Gives worker `number` a seat that nobody has."""
+        here = {*self.launched, *(peer.number for peer in [*self.members, *self.joining])}
+        self.taken = {worker: seat for worker, seat in self.taken.items() if worker in here}
+        self.taken[number] = next(seat for seat in self.seats if seat not in self.taken.values())
+        return self.taken[number]
 
     def welcome(self, patience: float = 0.0) -> None:
         """Takes in workers that have connected, and tells them the model and the data; sees which could not start."""
@@ -196,6 +202,7 @@ class WorkerPool(CrewPool):
             peer.kill()
         end_processes([peer.pid for peer in peers], 0.0)
         for peer in peers:
+            self.taken.pop(peer.number, None)
             peer.channel.close()
             with contextlib.suppress(Exception):
                 ray.kill(peer.actor)

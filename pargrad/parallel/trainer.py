@@ -30,7 +30,7 @@ from pargrad.parallel.schedule import Schedule
 from pargrad.parallel.shards import check_shards
 from pargrad.parallel.step import Step, StepResult, Work, make_layout, set_mode
 from pargrad.parallel.tally import Place, Tally
-from pargrad.parallel.workers import bounds_of_workers, make_pool
+from pargrad.parallel.workers import bounds_of_workers, make_pool, make_request
 from pargrad.tensor import Tensor
 
 
@@ -48,8 +48,14 @@ class Trainer:
     batch_size: examples of one step; the last batch of an epoch may be shorter.
     num_workers: Ray actors, one core each; "auto": the free cores, at most `shards`; 0: this process alone.
     address: "local" starts a Ray for this trainer; "auto" or "host:port" joins one; a Ray that this process has
-    already initialised is used as it is. Workers that all have room on this machine run on it; else they are spread
-    over the cluster's nodes, with the same bits on machines of one kind. Only this process writes into run_dir.
+    already initialised is used as it is, by several trainers at once where it has room. Workers that all have room on
+    this machine run on it; else they are spread over the cluster's nodes, with the same bits on machines of one kind.
+    Only this process writes into run_dir. With num_workers=0 this and the next two are not used.
+    resources_per_worker: what Ray counts for each worker, such as {"CPU": 2, "memory": 2e9, "fast_disk": 1}: cores
+    (whole ones, by default 1), bytes, and what else the nodes were given; it computes on one core in any case.
+    placement_group: of `ray.util.placement_group`; workers, and those that replace lost ones, have room in its bundles
+    only, as many in one as fit, and "auto" counts these. It stays after `close`. Inside a Ray task, actor or Tune trial
+    whose own group captures what it starts, that one is taken.
     scheduler: an `optim.lr_scheduler` of that optimizer; its `step()` is called after each epoch (ReduceLROnPlateau is
     given the validation loss, or the loss), or after each step with schedule_per="step".
     metrics: what `evaluate` says beside loss and accuracy, names of `pargrad.metrics.METRICS` or Metrics of one's own;
@@ -102,6 +108,8 @@ class Trainer:
         shards: int = 8,
         num_workers: int | str | tuple[int, int] = "auto",
         address: str = "local",
+        resources_per_worker: dict[str, float] | None = None,
+        placement_group: Any = None,
         scheduler: Any = None,
         schedule_per: str = "epoch",
         clip_norm: float | None = None,
@@ -154,7 +162,7 @@ class Trainer:
         self.metrics = scoring.metrics_by_name(metrics)
         self.callbacks = Callbacks(callbacks)
         self.stopping = False
-        self.address = address
+        self.request = make_request(address, resources_per_worker, placement_group)
         if not isinstance(max_failures, int) or max_failures < 0:
             raise ValueError(f"expected max_failures of at least 0, got {max_failures!r}")
         self.max_failures = max_failures
@@ -317,7 +325,7 @@ class Trainer:
         """How many workers there can be, and are wanted."""
         # Scoring alone cuts no batch, so nothing bounds its workers but the cores.
         shards = self.shards if self.optimizer is not None else None
-        self.workers = bounds_of_workers(self.wanted, shards, self.address, self.progress)
+        self.workers = bounds_of_workers(self.wanted, shards, self.request, self.progress)
         self.num_workers = self.workers.most
 
     def holds_something(self) -> bool:
@@ -481,7 +489,7 @@ class Trainer:
                 )
             return self.pool
         lifecycle.make_way(self)
-        if self.wanted == "auto" and self.address == "local":
+        if self.wanted == "auto" and self.request.address == "local":
             self.choose_workers()  # what was taken when this trainer was made may be free by now
         layout = make_layout(self.model, self.optimizer, self.shards, self.penalty)
         metrics = tuple(self.metrics.values())
@@ -494,7 +502,7 @@ class Trainer:
         parameters, buffers = list(Module.parameters(self.model)), list(Module.buffers(self.model))
         states, steps = self.first_states(layout), self.first_steps()
         own = [(tensor, tensor.array) for tensor in (*parameters, *buffers)]
-        pool = make_pool(self.workers, self.address, self.start_timeout, self.max_failures)
+        pool = make_pool(self.workers, self.request, self.start_timeout, self.max_failures)
         try:
             pool.open(work)
             arrays = [array for _, array in own]
