@@ -71,6 +71,7 @@ def leaves_nothing(cluster):
         return workers_of(os.getpid()), descriptors(), shared_files()
 
     gc.collect()  # what other tests left to it
+    wait_until(lambda: workers_of(os.getpid()) == [], 20, "the end of others' workers")
     before = held()
     yield
     gc.collect()  # a caught error's traceback holds a trainer, and so its memory

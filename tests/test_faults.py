@@ -1,8 +1,10 @@
 """Workers that are lost in the middle of a step: the run goes on, and nobody can tell from its bits."""
 
 import functools
+import gc
 import os
 import signal
+import socket
 import threading
 import time
 
@@ -133,6 +135,24 @@ class Hangs(nn.Linear):
         if os.getpid() != DRIVER and not os.path.exists(self.path):
             open(self.path, "w").close()
             time.sleep(1000)
+
+
+def test_a_channel_is_there_until_the_end_of_what_closes_it():
+    class Closes:
+        def __del__(self):
+            os.fstat(self.channel.connection.fileno())
+            os.fstat(self.channel.socket.fileno())
+            self.channel.close()
+            closed.append(self.channel.connection.closed)
+
+    closed, (here, there) = [], socket.socketpair()
+    cycle = channel.Channel(here)  # older than what closes it, and so the first to be finalized
+    closes = Closes()
+    closes.channel, closes.itself = cycle, closes
+    del cycle, closes
+    gc.collect()
+    assert closed == [True]
+    there.close()
 
 
 def test_a_worker_that_takes_nothing_is_as_one_that_is_gone(monkeypatch):

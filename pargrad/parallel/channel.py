@@ -18,6 +18,9 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 ABSTRACT = sys.platform == "linux"
+# Channels are kept until they are closed. Of one that is garbage together with the trainer that would close it, the
+# collector might end the connection first, and the second end would be that of somebody else's descriptor.
+OPEN: set[Any] = set()
 SEND_SECONDS = 30  # after which a worker that takes nothing more is as one that is gone
 
 
@@ -29,6 +32,7 @@ class Channel:
         endpoint.setblocking(True)
         self.socket = endpoint
         self.connection = Connection(os.dup(endpoint.fileno()))
+        OPEN.add(self)
 
     def send(self, message: Any) -> None:
         self.send_packed(pickle.dumps(message, protocol=5))
@@ -54,6 +58,7 @@ class Channel:
         return descriptors[0]
 
     def close(self) -> None:
+        OPEN.discard(self)
         self.connection.close()
         self.socket.close()
 

@@ -48,6 +48,7 @@ class Killer(threading.Thread):
         self.killed: list[Kill] = []
         self.recoveries: list[float] = []
         self.held_up: Kill | None = None
+        self.victims: set[int] = set()
         self.over = threading.Event()
 
     def run(self) -> None:
@@ -67,6 +68,7 @@ class Killer(threading.Thread):
         kill = Kill(self.pool.reached(), place, phase, time.perf_counter())
         shared = phase != "start" and len(self.pool.members) > 1
         os.kill(victim, self.kill)
+        self.victims.add(victim)
         self.killed.append(kill)
         self.held_up = kill if shared else None  # a second kill before the recovery from the first: neither counts
 
@@ -81,7 +83,8 @@ class Killer(threading.Thread):
         if not members or not self.pool.formed:
             return None
         at, arena = min(place, len(members) - 1), self.pool.arena
-        return members[at].pid if arena.progress[at] >= steps and arena.phases[at] == PHASES[phase] else None
+        pid, is_there = members[at].pid, arena.progress[at] >= steps and arena.phases[at] == PHASES[phase]
+        return pid if is_there and pid not in self.victims else None  # who was killed before may not be missed yet
 
     def starting(self) -> int | None:
         known = {peer.pid for peer in [*self.pool.members, *self.pool.joining]}

@@ -27,6 +27,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from pargrad.data import ArrayData, Data
 from pargrad.parallel.arena import Arena, arena_size, private_memory
+from pargrad.parallel.channel import OPEN
 from pargrad.parallel.crew import LATE_SECONDS, Lost, Peer, replies_of
 from pargrad.parallel.crew_pool import CrewPool
 from pargrad.parallel.errors import ResourcesError, WorkerLostError
@@ -55,6 +56,7 @@ class ActorChannel:
         self.calls: deque[Future] = deque()
         self.sent = 0
         self.is_over = False
+        OPEN.add(self)
 
     def send(self, message: Any) -> None:
         if self.is_over:
@@ -81,6 +83,7 @@ class ActorChannel:
 
     def close(self) -> None:
         self.is_over = True
+        OPEN.discard(self)
         self.writer.close()
         self.connection.close()
 
