@@ -5,6 +5,7 @@ import json
 import multiprocessing
 import subprocess
 import sys
+import xml.etree.ElementTree
 from dataclasses import replace
 
 import numpy as np
@@ -15,6 +16,7 @@ from benchmarks import (
     checkpoint_overhead,
     command,
     compare,
+    figure,
     memory_of_training,
     mnist_mlp,
     rivals,
@@ -235,6 +237,18 @@ def test_two_runs_of_a_contest_are_compared_over_their_yardstick(tmp_path, capsy
     assert lines[2:] == ["| reductions: pargrad-arena | 200 ms | 200 ms | 1.00 | 0.50 | 0.25 | **0.50** |"]
     assert compare.main(paths[:1]) == 0
     assert capsys.readouterr().out.splitlines()[0] == "|  | pargrad | gloo | ray-objects | pargrad / gloo |"
+
+
+def test_the_figure_has_a_panel_for_each_contest_and_the_median_of_each_rival(tmp_path):
+    taken = {"torch-ddp": [4.0, 4.4, 4.2], "pargrad": [1.0, 1.2, 1.1], "torch": [2.0, 2.0, 2.0]}
+    rivals = with_ratios({name: figures_of(values, processes=1, threads=1) for name, values in taken.items()})
+    saved, drawn = tmp_path / "run.json", tmp_path / "run.svg"
+    saved.write_text(json.dumps({"rows": [{"title": f"{n} steps", "unit": "s", "rivals": rivals} for n in (10, 20)]}))
+    figure.main([str(saved), str(drawn)])
+    texts = "".join(xml.etree.ElementTree.parse(drawn).getroot().itertext())
+    assert texts.count("1.10 s   0.26 of torch-ddp") == texts.count("4.20 s   1.00 of torch-ddp") == 2
+    assert "10 steps" in texts and "20 steps" in texts
+    assert texts.index("pargrad") < texts.index("torch")  # the fastest first
 
 
 def test_what_a_rival_started_ends_also_when_another_cannot_start():
