@@ -117,7 +117,7 @@ def test_a_signal_ends_the_command_and_its_workers(number, code, told):
 
 
 @pytest.mark.timeout(200)
-@pytest.mark.parametrize(("number", "code", "told"), SIGNALS)
+@pytest.mark.parametrize(("number", "code", "told"), SIGNALS[1:])
 def test_a_signal_while_ray_starts_ends_ray_too(number, code, told):
     """The command then takes the seconds that Ray needs to start, for nothing can end it before."""
     process = long_run(mark := secrets.token_hex(8))
