@@ -15,7 +15,12 @@ import time
 import warnings
 from concurrent.futures import ProcessPoolExecutor
 
+import pargrad as pg
+import pargrad.nn.functional as F
+from pargrad import nn, optim
+from pargrad.parallel import Trainer
 from tests.processes import descendants, wait_until
+from tests.training import bits, examples
 
 # Ray sees after two seconds that a node is gone, in place of half a minute.
 HEALTH = {
@@ -25,7 +30,7 @@ HEALTH = {
     "health_check_failure_threshold": 3,
 }
 RESOURCES = {"fast_disk": 1}  # of each node, beside its cores
-SECONDS = 200  # for one call
+SECONDS = 600  # for one call
 
 nodes = []  # in the cluster's process
 directory = None
@@ -47,6 +52,30 @@ class ThreeNodes:
             self.call(end)
         finally:
             self.process.shutdown()
+
+
+def trainer_of(num_workers, **options):
+    """Running statistics, two groups of parameters, a penalty, a norm that is clipped, a short last batch."""
+    pg.manual_seed(1)
+    model = nn.Sequential(nn.Linear(12, 2000), nn.Tanh(), nn.Linear(2000, 8), nn.BatchNorm1d(8), nn.Linear(8, 5))
+    first, *others = model.parameters()
+    optimizer = optim.AdamW([{"params": [first], "lr": 0.01}, {"params": others}], lr=0.002)
+    settings = {"batch_size": 60, "clip_norm": 0.5, "penalty": penalty, "progress": "off", "start_timeout": 40.0}
+    return Trainer(model, F.cross_entropy, optimizer, num_workers=num_workers, **settings, **options)
+
+
+def penalty(model):
+    return 0.01 * (model[0].weight ** 2).sum()
+
+
+def serial(steps):
+    with trainer_of(0) as trainer:
+        history = trainer.fit(examples(), max_steps=steps)
+        scores = trainer.evaluate(examples(700, seed=9)), trainer.predict(examples(700, seed=9)[0]).tobytes()
+    return bits(trainer), [entry["loss"] for entry in history], scores
+
+
+# ----- in the cluster's process -----
 
 
 def start(cores):

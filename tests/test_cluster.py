@@ -1,22 +1,25 @@
 """Many machines in one run: three nodes of a cluster, each a raylet of its own, through losses and newcomers."""
 
+import contextlib
+import io
+import json
 import os
 import signal
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import ray
 from ray.util import placement_group, placement_group_table, remove_placement_group
 
-import pargrad as pg
-import pargrad.nn.functional as F
-from pargrad import nn, optim
-from pargrad.parallel import ResourcesError, Trainer
+from pargrad.commands import train
+from pargrad.parallel import ResourcesError
 from pargrad.parallel.machines import shares_of
+from pargrad.parallel.plan import Machine
 from pargrad.parallel.shards import aligned_nodes
 from tests import cluster
-from tests.cluster import ThreeNodes, after, processes, warned
+from tests.cluster import ThreeNodes, after, processes, serial, trainer_of, warned
 from tests.processes import gone, wait_until
 from tests.training import bits, examples
 
@@ -31,27 +34,6 @@ def nodes():
         yield nodes
     finally:
         nodes.close()
-
-
-def trainer_of(num_workers, **options):
-    """Running statistics, two groups of parameters, a penalty, a norm that is clipped, a short last batch."""
-    pg.manual_seed(1)
-    model = nn.Sequential(nn.Linear(12, 2000), nn.Tanh(), nn.Linear(2000, 8), nn.BatchNorm1d(8), nn.Linear(8, 5))
-    first, *others = model.parameters()
-    optimizer = optim.AdamW([{"params": [first], "lr": 0.01}, {"params": others}], lr=0.002)
-    settings = {"batch_size": 60, "clip_norm": 0.5, "penalty": penalty, "progress": "off", "start_timeout": 40.0}
-    return Trainer(model, F.cross_entropy, optimizer, num_workers=num_workers, **settings, **options)
-
-
-def penalty(model):
-    return 0.01 * (model[0].weight ** 2).sum()
-
-
-def serial(steps):
-    with trainer_of(0) as trainer:
-        history = trainer.fit(examples(), max_steps=steps)
-        scores = trainer.evaluate(examples(700, seed=9)), trainer.predict(examples(700, seed=9)[0]).tobytes()
-    return bits(trainer), [entry["loss"] for entry in history], scores
 
 
 # ----- what is done in the cluster's process -----
@@ -160,6 +142,21 @@ def train_in_a_group():
     return bits(trainer), spread, seats, free, left
 
 
+def predict_and_check(directory):
+    """Messages between two nodes measured, and a step on two of them predicted, then taken."""
+    from pargrad.cli import main
+    from pargrad.parallel import calibration, ray_messages
+
+    ray_messages.ROUNDS, ray_messages.REPEATS, ray_messages.CALLS = 5, 1, 5
+    calibration.REPEATS, calibration.NODES, calibration.PREDICTED, calibration.BATCHES = 1, (2,), ((64, 32, 10),), (64,)
+    machine, said = f"{directory}/machine.json", f"{directory}/said.json"
+    first = ["--measure", machine], ["--machine", machine, "--predict", said]
+    codes = [main(["plan", *words, "--address", "auto"]) for words in first]
+    with contextlib.redirect_stdout(io.StringIO()) as printed:
+        codes.append(main(["plan", "--check", said, "--json", "--address", "auto"]))
+    return codes, calibration.load_machine(machine), json.loads(printed.getvalue())
+
+
 # ----- tests -----
 
 
@@ -211,6 +208,26 @@ def test_workers_are_where_their_resources_and_their_group_are(nodes):
     assert free == 1  # of the cluster's four cores, beside the group's
     assert left == "CREATED"
     assert state == serial(STEPS)[0]
+
+
+def test_messages_are_measured_and_steps_on_nodes_checked(nodes, tmp_path):
+    codes, machine, (seen,) = nodes.call(predict_and_check, tmp_path)
+    assert codes == [0, 0, 0]
+    usual = Machine()
+    assert 0 < machine.message_seconds != usual.message_seconds
+    assert 0 < machine.message_bandwidth != usual.message_bandwidth
+    assert 0 < machine.call_seconds != usual.call_seconds
+    assert (seen["nodes"], seen["num_workers"]) == (2, 0)
+    assert 0 < seen["processor"] < 5
+
+
+@pytest.mark.parametrize(("sent", "told"), [({"bytes_per_step": 1_234_567.8}, True), ({}, False)])
+def test_train_says_what_a_machine_sends(sent, told, capsys):
+    history = []
+    entry = {"loss": 1.0, "samples_per_second": 5.0, **sent}
+    trainer = SimpleNamespace(history=history, fit=lambda *_, **__: history.append(entry))
+    train.fit(trainer, SimpleNamespace(recipe=None, train=None, validation=None), 1)
+    assert (", 1,234,568 bytes sent a machine and step\n" in capsys.readouterr().out) == told
 
 
 def test_machines_of_other_kinds():

@@ -22,7 +22,10 @@ from pargrad.parallel.plan import (
 from pargrad.parallel.shards import aligned_nodes
 
 JOB = Job(parameters=1_000_000, flops_per_example=6e6, batch_size=4096, shards=512)
-FREE = Machine(message_seconds=0, call_seconds=0, latency=0, shard_seconds=0, step_seconds=0, meeting_seconds=0)
+FREE = Machine(
+    message_seconds=0, call_seconds=0, latency=0, shard_seconds=0, step_seconds=0, meeting_seconds=0, driver_seconds=0
+)  # fmt: skip
+FAST = {f"{what}_bandwidth": 1e18 for what in ("memory", "core", "cache", "link", "message")}
 
 
 def test_one_machine_sends_nothing():
@@ -61,6 +64,7 @@ def test_each_number_lengthens_its_part():
         ("link_bandwidth", 0.1, "exchange"),
         ("latency", 100, "exchange"),
         ("message_seconds", 10, "exchange"),
+        ("message_bandwidth", 0.1, "exchange"),
         ("call_seconds", 10, "driver"),
         ("shard_seconds", 10, "compute"),
         ("step_seconds", 10, "compute"),
@@ -72,9 +76,27 @@ def test_each_number_lengthens_its_part():
 
 
 def test_without_costs_beside_them_the_products_are_all_there_is():
-    fast = Machine(**{**vars(FREE), "memory_bandwidth": 1e18, "core_bandwidth": 1e18, "link_bandwidth": 1e18})
-    found = predict(JOB, fast, 8)
+    found = predict(JOB, Machine(**{**vars(FREE), **FAST}), 8)
     assert found.step == pytest.approx(4096 * 6e6 / (8 * 8 * 30e9), rel=1e-6)
+
+
+def test_what_is_in_caches_is_read_faster():
+    small, large = Job(1_000_000, 6e6, 4096, 512), Job(2_000_000, 6e6, 4096, 512)
+    for job, part in ((small, "cache_bandwidth"), (large, "memory_bandwidth")):
+        slower = Machine(**{part: getattr(Machine(), part) / 2})
+        other = {small: large, large: small}[job]
+        assert predict(job, slower, 8).compute > predict(job, Machine(), 8).compute
+        assert predict(other, slower, 8).compute == predict(other, Machine(), 8).compute
+
+
+def test_machines_of_one_host_share_its_cores():
+    free = Machine(**{**vars(FREE), **FAST, "cores": 1})
+    alone, shared = predict(JOB, free, 4).step, predict(JOB, Machine(**{**vars(free), "host_cores": 2}), 4).step
+    assert shared == pytest.approx(2 * alone, rel=1e-3)
+    for name in ("driver_seconds", "meeting_seconds", "message_seconds", "step_seconds"):
+        costly = Machine(**{**vars(free), "host_cores": 2, name: 0.1})
+        assert predict(JOB, costly, 4).step > shared + 0.04, name
+    assert predict(JOB, Machine(**{**vars(free), "host_cores": 1000}), 4).step == pytest.approx(alone, rel=1e-3)
 
 
 def test_a_driver_that_cannot_follow_is_what_a_step_takes():
@@ -108,7 +130,7 @@ def test_two_levels_send_less_often():
     flat, levels = predict(JOB, Machine(cores=1), 512).exchange, best_two_level_seconds(JOB, Machine(cores=1), 512)
     assert levels < flat / 4
     assert best_two_level_seconds(JOB, Machine(), 1) == 0
-    free = Machine(**{**vars(FREE), "core_bandwidth": 1e18, "link_bandwidth": 4e6})
+    free = Machine(**{**vars(FREE), **FAST, "link_bandwidth": 4e6})
     assert two_level_seconds(JOB, free, 64, 8) == pytest.approx(2 * 7 / 8 + 2 * 7 / 8 / 8)
 
 
@@ -141,29 +163,38 @@ def test_a_network_is_counted_as_it_is():
 
 
 def test_calibration_finds_the_machine_again(monkeypatch):
-    true = Machine(gflops=20.0, core_bandwidth=5e9, shard_seconds=2e-4, step_seconds=1e-3)
+    true = Machine(
+        gflops=20.0, core_bandwidth=5e9, memory_bandwidth=7e9, cache_bandwidth=1e10, shard_seconds=0.0,
+        step_seconds=1e-3, meeting_seconds=2e-4, driver_seconds=3e-4,
+    )  # fmt: skip
 
-    def seconds(widths, batch_size, shards, num_workers=0):
-        return predict(calibration.job_of(widths, batch_size, shards), true, (1,)).step
+    def step_of(widths, batch_size, shards, num_workers=0):
+        seconds = predict(calibration.job_of(widths, batch_size, shards), true, (max(num_workers, 1),)).step
+        return calibration.Taken(seconds, true.driver_seconds if num_workers else seconds, seconds, seconds)
 
-    monkeypatch.setattr(calibration, "step_seconds", seconds)
-    monkeypatch.setattr(calibration, "copy_bandwidth", lambda: 5e9)
+    monkeypatch.setattr(calibration, "step_of", step_of)
+    monkeypatch.setattr(calibration, "copy_bandwidth", lambda cores=1: 5e9 if cores == 1 else 7e9)
+    monkeypatch.setattr(calibration, "available_cores", lambda: 2)
     found = calibration.calibrate(Machine())
-    for name in ("gflops", "core_bandwidth", "shard_seconds", "step_seconds"):
-        assert getattr(found, name) == pytest.approx(getattr(true, name), rel=1e-6), name
+    for name, value in vars(true).items():
+        assert getattr(found, name) == pytest.approx(value, rel=1e-6, abs=1e-9), name
 
 
-def test_predictions_are_written_then_checked(monkeypatch, tmp_path, capsys):
-    monkeypatch.setattr(calibration, "step_seconds", lambda *arguments: 0.25)
+@pytest.mark.parametrize(("cores", "workers"), [(1, {0, 1}), (2, {0, 1, 2})])
+def test_predictions_are_written_then_checked(cores, workers, monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(calibration, "step_of", lambda *arguments: calibration.Taken(0.25, 0.01, 0.2, 0.6))
+    monkeypatch.setattr(calibration, "available_cores", lambda: cores)
+    monkeypatch.setattr(calibration, "number_of_nodes", lambda: (0, 0))
     path = str(tmp_path / "said.json")
     assert main(["plan", "--predict", path]) == 0
     said = json.loads((tmp_path / "said.json").read_text())
     assert all(one["seen"] is None and one["predicted"] > 0 for one in said["predictions"])
     assert len({one["widths"] for one in said["predictions"]}) == 2
+    assert {one["num_workers"] for one in said["predictions"]} == workers
     capsys.readouterr()
     assert main(["plan", "--check", path, "--json"]) == 0
     checked = json.loads(capsys.readouterr().out)
-    assert checked == [{**one, "seen": 0.25} for one in said["predictions"]]
+    assert checked == [{**one, "seen": 0.25, "processor": 0.6 / cores} for one in said["predictions"]]
     monkeypatch.setattr("os.getloadavg", lambda: (1000.0, 0.0, 0.0))
     assert main(["plan", "--check", path]) == 0
     printed = capsys.readouterr().out
@@ -171,10 +202,39 @@ def test_predictions_are_written_then_checked(monkeypatch, tmp_path, capsys):
     assert "this machine is busy (a load of 1000.0" in printed
 
 
+@pytest.mark.parametrize(("nodes", "hosts", "shared"), [(3, 1, True), (2, 2, False)])
+def test_on_nodes_of_a_ray_a_worker_on_each_is_predicted(nodes, hosts, shared, monkeypatch, tmp_path):
+    monkeypatch.setattr(calibration, "available_cores", lambda: 2)
+    monkeypatch.setattr(calibration, "number_of_nodes", lambda: (nodes, hosts))
+    path, machine = str(tmp_path / "said.json"), Machine(message_seconds=1.0)
+    said = calibration.write_predictions(path, machine)
+    assert {(one.num_workers, one.nodes) for one in said} == {(0, count) for count in range(1, nodes + 1)}
+    job = calibration.job_of(calibration.parse_widths(said[1].widths), said[1].batch_size, 8)
+    there = Machine(message_seconds=1.0, host_cores=2) if shared else machine
+    assert said[1].predicted == predict(job, there, (1, 1)).step
+    monkeypatch.setattr(calibration, "step_of", lambda *arguments: calibration.Taken(0.25, 0.01, 0.2, 0.6))
+    assert {one.processor for one in calibration.check_predictions(path)} == {0.3 if shared else None}
+    monkeypatch.setattr(calibration, "number_of_nodes", lambda: (0, 0))
+    with pytest.raises(ValueError, match="nodes of a Ray: say which one, as in --address auto"):
+        next(calibration.check_predictions(path))
+
+
+def test_messages_are_measured_between_two_nodes(monkeypatch):
+    monkeypatch.setattr(calibration, "number_of_nodes", lambda: (1, 1))
+    with pytest.raises(ValueError, match="has one node, and messages are measured between two"):
+        calibration.calibrate_messages(Machine())
+
+
 def test_a_step_is_timed(monkeypatch):
-    monkeypatch.setattr(calibration, "EPOCHS", 1)
-    monkeypatch.setattr(calibration, "STEPS", 2)
-    assert 0 < calibration.step_seconds((20, 10), 16, 4) < 1
+    monkeypatch.setattr(calibration, "REPEATS", 2)
+    taken = calibration.step_of((64, 256, 10), 64, 4)
+    assert 0 < taken.clock < 1
+    assert 0 < taken.driver <= taken.busiest <= taken.total < 1
+
+
+def test_a_step_is_no_shorter_than_its_busiest_process_nor_than_all_on_the_cores():
+    taken = calibration.Taken(1.0, 0.1, 0.4, 1.0)
+    assert [taken.processor(cores) for cores in (1, 2, 4)] == [1.0, 0.5, 0.4]
 
 
 # ----- the command -----

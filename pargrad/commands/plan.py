@@ -14,9 +14,10 @@ if TYPE_CHECKING:
 HELP = "predict a step's time on 1 to 10,000 machines, and propose shards and batch"
 EXAMPLES = """\
   pargrad plan --parameters 10000000 --batch-size 4096      the usual machine, 1 to 10,000 of it
-  pargrad plan --measure machine.json                       what one core of this machine does
+  pargrad plan --measure machine.json                       what this machine does
   pargrad plan --machine machine.json --predict said.json   other networks' steps, before they are run
-  pargrad plan --check said.json                            runs them\
+  pargrad plan --check said.json                            runs them
+  pargrad plan --machine machine.json --measure machine.json --address auto     and a cluster's messages\
 """
 MACHINES = "1,2,3,4,8,16,64,100,256,1000,1024,4096,10000"
 GIGA, MICRO = 1e9, 1e-6
@@ -43,9 +44,11 @@ class Options:
         latency_microseconds: of the link
         message_microseconds: what a message between machines costs them
         call_microseconds: what a message to a machine and its answer cost the driver
-        measure: measure one core of this machine, write it to this file, and plan with it
+        measure: measure this machine, or with --address messages, write it to this file, and plan with it
         predict: write what steps of two other networks will take on this machine to this file
         check: run what this file predicts, and print both
+        address: a Ray cluster, auto or HOST:PORT, between whose nodes to measure messages, or on 1 to 3 of which to
+            take the steps of --predict and --check, with a worker on each
         json: print JSON
     """
 
@@ -68,23 +71,33 @@ class Options:
     measure: str | None = None
     predict: str | None = None
     check: str | None = None
+    address: str | None = None
     json: bool = False
 
 
 def run(options: Options) -> int:
-    from pargrad.parallel.calibration import calibrate, check_predictions, write_predictions
+    if options.address is None:
+        return run_here(options)
+    from pargrad.parallel.workers import import_ray
+
+    with import_ray(options.address).inside(options.address):
+        return run_here(options)
+
+
+def run_here(options: Options) -> int:
+    from pargrad.parallel.calibration import calibrate, calibrate_messages, check_predictions, write_predictions
 
     if options.check is not None:
         show_seen([one._asdict() for one in check_predictions(options.check)], options.json)
         load, cores = os.getloadavg()[0], os.cpu_count() or 1
         if load > 1.25 * cores and not options.json:
-            print(f"this machine is busy (a load of {load:.1f} on {cores} cores): with workers, its clock says little")
+            print(f"this machine is busy (a load of {load:.1f} on {cores} cores): its clock says little")
         return 0
     machine = machine_of(options)
     if options.measure is not None:
         from pargrad.parallel.checkpoints import write_whole
 
-        machine = calibrate(machine)
+        machine = calibrate(machine) if options.address is None else calibrate_messages(machine)
         write_whole(Path(options.measure), (json.dumps(asdict(machine), indent=2) + "\n").encode())
     if options.predict is not None:
         show_seen([one._asdict() for one in write_predictions(options.predict, machine)], options.json)
@@ -173,12 +186,20 @@ def show_seen(rows: list[dict[str, Any]], as_json: bool) -> None:
     if as_json:
         print(json.dumps(rows, indent=2))
         return
-    print(f"{'network':>22} {'batch':>6} {'shards':>6} {'workers':>7} {'predicted':>10} {'seen':>10} {'ratio':>6}")
+    print(
+        f"{'network':>22} {'batch':>6} {'shards':>6} {'workers':>7} {'nodes':>5} {'predicted':>10} {'clock':>10} "
+        f"{'ratio':>6} {'processor':>10} {'ratio':>6}"
+    )
     for row in rows:
-        seen = "" if row["seen"] is None else f"{milliseconds(row['seen'])} {row['seen'] / row['predicted']:>6.2f}"
+        seen = [
+            f"{milliseconds(seconds)} {seconds / row['predicted']:>6.2f}"
+            for seconds in (row["seen"], row["processor"])
+            if seconds is not None
+        ]
+        workers = row["nodes"] or row["num_workers"]
         print(
-            f"{row['widths']:>22} {row['batch_size']:>6} {row['shards']:>6} {row['num_workers']:>7} "
-            f"{milliseconds(row['predicted'])} {seen}"
+            f"{row['widths']:>22} {row['batch_size']:>6} {row['shards']:>6} {workers:>7} {row['nodes'] or 1:>5} "
+            f"{milliseconds(row['predicted'])} {' '.join(seen)}"
         )
 
 

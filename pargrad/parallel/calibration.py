@@ -1,18 +1,22 @@
 """What this machine makes of a plan's numbers: measured on one network, and checked on others.
 
-The networks are plain ones of linear layers and ReLU, said as their widths: 784-256-10. Processor time is taken where
-this process takes the steps alone: with BLAS on one thread it is what an idle machine's clock says, and other processes
-change it less. Where there are workers the clock is taken, so the machine must have nothing else to do.
+The networks are plain ones of linear layers and ReLU, said as their widths: 784-256-10. Two clocks are read. The one on
+the wall says what a step takes, where the machine has nothing else to do. Processor time, with BLAS on one thread, is
+changed less by other processes: a step is no shorter than what its busiest process computes, nor than what all of them
+do on this machine's cores. On an idle machine the two agree; on a busy one the second is the better word.
 """
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 import os
-import statistics
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -22,25 +26,47 @@ import numpy as np
 from pargrad import nn, optim
 from pargrad.nn import functional as F
 from pargrad.parallel.checkpoints import write_whole
+from pargrad.parallel.cores import available_cores
 from pargrad.parallel.plan import SHARD_ARRAYS, Job, Machine, predict
+from pargrad.parallel.processes import descendants
 from pargrad.parallel.trainer import Trainer
+from pargrad.parallel.workers import ray_is_initialized
 
 CALIBRATED = (784, 256, 256, 10)
 PREDICTED = ((784, 512, 256, 10), (784, 128, 128, 128, 10))
-NUM_WORKERS = 0, 1, 2
-STEPS, EPOCHS = 10, 5
+BATCHES = 256, 512
+NUM_WORKERS, NODES = (0, 1, 2), (1, 2, 3)
+FEW_STEPS, MORE_STEPS, REPEATS = 4, 16, 8
 COPIED_BYTES = 1 << 26  # more than caches hold
 
 
 class Seen(NamedTuple):
-    """Seconds of a step as predicted, and as they were."""
+    """Seconds of a step as predicted, as the clock said, and by processor time, where that is known.
+
+    nodes: of a Ray, each with one worker; 0 where this process starts the workers itself.
+    """
 
     widths: str
     batch_size: int
     shards: int
     num_workers: int
+    nodes: int
     predicted: float
     seen: float | None = None
+    processor: float | None = None
+
+
+class Taken(NamedTuple):
+    """Seconds of a step: by the clock; of processor time of this process, of the busiest, and of all together."""
+
+    clock: float
+    driver: float
+    busiest: float
+    total: float
+
+    def processor(self, cores: int) -> float:
+        """What a step takes at least, by processor time, on so many cores."""
+        return max(self.busiest, self.total / cores)
 
 
 def parse_widths(text: str) -> tuple[int, ...]:
@@ -71,68 +97,138 @@ def job_of(widths: Sequence[int], batch_size: int, shards: int) -> Job:
     return Job(sum(weights) + sum(widths[1:]), flops, batch_size, shards)
 
 
-def step_seconds(widths: Sequence[int], batch_size: int, shards: int, num_workers: int = 0) -> float:
-    """Of a step on random data: the median over epochs, the first left out."""
+def step_of(widths: Sequence[int], batch_size: int, shards: int, num_workers: int = 0, nodes: int = 0) -> Taken:
+    """A step on random data, by fits of few and of more steps: what a fit takes beside its steps is in both."""
     random = np.random.default_rng(0)
-    count = batch_size * STEPS
-    data = random.standard_normal((count, widths[0]), dtype=np.float32), random.integers(0, widths[-1], count)
-    model, clock = network(widths), time.perf_counter if num_workers else time.process_time
-    taken = []
-    with Trainer(
+    x = random.standard_normal((batch_size * MORE_STEPS, widths[0]), dtype=np.float32)
+    y = random.integers(0, widths[-1], len(x))
+    model = network(widths)
+    clocks: dict[int, list[float]] = {FEW_STEPS: [], MORE_STEPS: []}
+    spent: Counter[int] = Counter()
+    with placed(nodes) as group, Trainer(
         model, F.cross_entropy, optim.AdamW(model.parameters()), batch_size=batch_size, shards=shards,
-        num_workers=num_workers, progress="off",
+        num_workers=nodes or num_workers, placement_group=group, progress="off",
     ) as trainer:  # fmt: skip
-        for _ in range(EPOCHS + 1):
-            began = clock()
-            trainer.fit(data, epochs=1)
-            taken.append((clock() - began) / STEPS)
-    return statistics.median(taken[1:])
+        trainer.wait_for_workers()
+        trainer.fit((x, y), epochs=1)
+        for _ in range(REPEATS):
+            for steps, sign in ((FEW_STEPS, -1), (MORE_STEPS, 1)):
+                before, began = processor_seconds(), time.perf_counter()
+                trainer.fit((x[: steps * batch_size], y[: steps * batch_size]), epochs=1)
+                clocks[steps].append(time.perf_counter() - began)
+                for pid, seconds in processor_seconds().items():
+                    spent[pid] += sign * (seconds - before.get(pid, 0.0))  # type: ignore[assignment]
+    more = MORE_STEPS - FEW_STEPS
+    each = {pid: seconds / (more * REPEATS) for pid, seconds in spent.items()}
+    return Taken(
+        (min(clocks[MORE_STEPS]) - min(clocks[FEW_STEPS])) / more,
+        each[os.getpid()],
+        max(each.values()),
+        sum(each.values()),
+    )
 
 
-def copy_bandwidth() -> float:
-    """Bytes/s that one core reads and writes, copying what no cache holds; by processor time, the best of five."""
-    source = np.ones(COPIED_BYTES, np.uint8)
-    into = np.zeros_like(source)
-    times = []
-    for _ in range(5):
-        began = time.process_time()
-        np.copyto(into, source)
-        times.append(time.process_time() - began)
-    return 2 * COPIED_BYTES / min(times)
+def placed(nodes: int) -> AbstractContextManager[Any]:
+    """A placement group of one worker on each of so many nodes; none for none."""
+    if not nodes:
+        return contextlib.nullcontext()
+    from pargrad.parallel.ray_messages import spread
+
+    return spread(nodes)
+
+
+def processor_seconds() -> dict[int, float]:
+    """What this process and those below it have computed; where there is no /proc, this process alone."""
+    return {os.getpid(): time.process_time(), **{pid: seconds_of(pid) for pid in descendants(os.getpid())}}
+
+
+def seconds_of(pid: int) -> float:
+    """Processor seconds of a process's threads."""
+    nanoseconds = 0
+    for path in Path(f"/proc/{pid}/task").glob("*/schedstat"):
+        with contextlib.suppress(OSError):  # it has just ended
+            nanoseconds += int(path.read_text().split()[0])
+    return nanoseconds / 1e9
+
+
+def copy_bandwidth(cores: int = 1) -> float:
+    """Bytes/s that so many cores together read and write, copying what no cache holds: the best of five."""
+    sources = [np.ones(COPIED_BYTES // cores, np.uint8) for _ in range(cores)]
+    into = [np.zeros_like(source) for source in sources]
+    seconds = []
+    with ThreadPoolExecutor(cores) as threads:  # numpy copies without holding the interpreter's lock
+        for _ in range(5):
+            began = time.perf_counter()
+            list(threads.map(np.copyto, into, sources))
+            seconds.append(time.perf_counter() - began)
+    return 2 * sum(source.nbytes for source in sources) / min(seconds)
 
 
 def calibrate(machine: Machine) -> Machine:
-    """The machine with what one core of this one was seen to do; memory and link are as they were given.
+    """The machine with what this one was seen to do; its cores and its link are as they were given.
 
     Steps of two batches tell the examples' time, steps of two numbers of shards a shard's; what is left is the step's.
+    Steps of workers tell what those and the driver cost beside.
     """
     small, large, few, many = 128, 1024, 8, 32
+    cores = available_cores()
     bandwidth = copy_bandwidth()
-    with_small = step_seconds(CALIBRATED, small, few)
-    with_large = step_seconds(CALIBRATED, large, few)
-    with_many = step_seconds(CALIBRATED, large, many)
+    with_small = step_of(CALIBRATED, small, few).driver
+    with_large = step_of(CALIBRATED, large, few).driver
+    with_many = step_of(CALIBRATED, large, many).driver
     job = job_of(CALIBRATED, small, few)
     example = max((with_large - with_small) / (large - small), 1e-9)
-    shard = max((with_many - with_large) / (many - few) - SHARD_ARRAYS * job.bytes / bandwidth, 0.0)
+    shard = max((with_many - with_large) / (many - few), 1e-9)
+    in_cache = max(SHARD_ARRAYS * job.bytes / shard, bandwidth)
     found = replace(
         machine,
         gflops=job.flops_per_example / example / 1e9,
         core_bandwidth=bandwidth,
-        memory_bandwidth=max(machine.memory_bandwidth, bandwidth),
-        shard_seconds=shard,
+        memory_bandwidth=max(copy_bandwidth(cores), bandwidth),
+        cache_bandwidth=in_cache,
+        shard_seconds=max(shard - SHARD_ARRAYS * job.bytes / in_cache, 0.0),
         step_seconds=0.0,
+        meeting_seconds=0.0,
+        driver_seconds=0.0,
     )
-    return replace(found, step_seconds=max(with_small - predict(job, found, (1,)).step, 0.0))
+    found = replace(found, step_seconds=max(with_small - predict(job, found, (1,)).step, 0.0))
+    workers = min(2, cores)
+    with_workers = step_of(CALIBRATED, small, few, workers)
+    beside = with_workers.busiest - predict(job, found, (workers,)).step
+    meeting = max(beside, 0.0) if workers > 1 else 0.0
+    return replace(found, driver_seconds=with_workers.driver, meeting_seconds=meeting)
+
+
+def calibrate_messages(machine: Machine) -> Machine:
+    """The machine with what messages between two nodes of the Ray cost that this process is in."""
+    if number_of_nodes()[0] < 2:
+        raise ValueError("this Ray has one node, and messages are measured between two: leave --address out")
+    from pargrad.parallel.ray_messages import measure_messages
+
+    return replace(machine, **measure_messages()._asdict())
+
+
+def number_of_nodes() -> tuple[int, int]:
+    """How many nodes the Ray that this process is in has, on how many hosts."""
+    if not ray_is_initialized():
+        return 0, 0
+    from pargrad.parallel.ray_messages import nodes_and_hosts
+
+    return nodes_and_hosts()
 
 
 def write_predictions(path: str, machine: Machine) -> list[Seen]:
-    """Writes what steps of two other networks will take, before they are run."""
+    """Writes what steps of two other networks will take, before they are run: on the nodes of the Ray that this process
+    is in, or by workers of this machine."""
+    cores, (nodes, hosts) = available_cores(), number_of_nodes()
+    here = machine if hosts > 1 else replace(machine, host_cores=cores)
+    ways = [(0, count) for count in NODES if count <= nodes] or [(n, 0) for n in NUM_WORKERS if n <= cores]
     predictions = [
-        Seen(written(widths), batch, 8, workers, predict(job_of(widths, batch, 8), machine, (max(workers, 1),)).step)
+        Seen(written(widths), batch, 8, workers, count, predict(job_of(widths, batch, 8), here, places).step)
         for widths in PREDICTED
-        for batch in (256, 1024)
-        for workers in NUM_WORKERS
-        if workers <= (os.cpu_count() or 1)
+        for batch in BATCHES
+        for workers, count in ways
+        for places in [(1,) * count or (max(workers, 1),)]
     ]
     said = {"machine": asdict(machine), "predictions": [one._asdict() for one in predictions]}
     write_whole(Path(path), (json.dumps(said, indent=2) + "\n").encode())
@@ -147,9 +243,12 @@ def check_predictions(path: str) -> Iterator[Seen]:
         raise ValueError(
             f"{path} holds no predictions ({error!r}): make it with pargrad plan --predict {path}"
         ) from None
+    cores, (_, hosts) = available_cores(), number_of_nodes()
+    if any(one.nodes for one in predictions) and not hosts:
+        raise ValueError(f"{path} has predictions for nodes of a Ray: say which one, as in --address auto")
     for one in predictions:
-        seconds = step_seconds(parse_widths(one.widths), one.batch_size, one.shards, one.num_workers)
-        yield one._replace(seen=seconds)
+        taken = step_of(parse_widths(one.widths), one.batch_size, one.shards, one.num_workers, one.nodes)
+        yield one._replace(seen=taken.clock, processor=taken.processor(cores) if hosts <= 1 else None)
 
 
 def load_machine(path: str | None, **changed: Any) -> Machine:

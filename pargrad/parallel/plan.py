@@ -5,8 +5,11 @@ A step is what the machine with the most shards computes, the adding up of gradi
     compute   per shard of a worker: examples x FLOP, the parameters read and their gradient written and added, overhead
     reduce    the nodes of all workers read, and AdamW's six arrays read or written, by all cores
     exchange  2(M - 1) messages of alpha each and two latencies; (k + 1)(M - 1)/M gradients over the link; and what one
-              core, the envoy's, reads and writes of them (see `machines`)
+              core, the envoy's, packs, unpacks, reads and writes of them (see `machines`)
     driver    one call a machine for every message of steps, beside the machines' work: the longer of the two counts
+
+Machines that are nodes of one host have its cores together: a step is then no shorter than what all of them compute,
+and the driver, by so many cores.
 
 M is the machines, k the aligned nodes of a machine's shards, which the functions that trainers call give. The model of
 a message, alpha-beta, is Hockney's (Parallel Computing 20, 1994); Thakur, Rabenseifner and Gropp (IJHPCA 19, 2005)
@@ -69,29 +72,36 @@ class Machine:
     """One of a cluster's machines, all alike, and its link.
 
     cores: workers; gflops: 10^9 FLOP/s that a core has in a model's products; memory_bandwidth: of all cores together,
-    and core_bandwidth, of one, bytes/s read and written; link_bandwidth: bytes/s sent, and as many received at once;
+    and core_bandwidth, of one, bytes/s read and written; cache_bandwidth: of a core's caches, where a gradient of at
+    most cached_bytes stays from one shard to the next; link_bandwidth: bytes/s sent, and as many received at once;
     latency: seconds; message_seconds: what a message between machines costs the one that sends and the one that gets
-    it; call_seconds: what a message to a machine and its answer cost the driver (a call of Ray 2.60 was seen to take
-    0.2 ms of processor time where it is made, and 0.25 where it is answered); shard_seconds, step_seconds and
-    meeting_seconds: what a shard, a step, and a step of several workers, cost beside what grows with the model.
+    it, and message_bandwidth the bytes/s at which a core packs or unpacks one; call_seconds: what a message to a
+    machine and its answer cost the driver; shard_seconds, step_seconds and meeting_seconds: what a shard, a step, and
+    a step of several workers, cost beside what grows with the model; driver_seconds: what a step costs the driver's
+    process; host_cores: those that all machines, and the driver, have together as nodes of one host, 0 where each
+    machine has its own.
     """
 
     cores: int = 8
     gflops: float = 30.0
     memory_bandwidth: float = 40e9
     core_bandwidth: float = 8e9
+    cache_bandwidth: float = 16e9
+    cached_bytes: int = 4 << 20
     link_bandwidth: float = 1.25e9
     latency: float = 50e-6
     message_seconds: float = 450e-6
+    message_bandwidth: float = 1e9
     call_seconds: float = 200e-6
     shard_seconds: float = 50e-6
     step_seconds: float = 300e-6
     meeting_seconds: float = 300e-6
+    driver_seconds: float = 300e-6
+    host_cores: int = 0
 
     def __post_init__(self) -> None:
-        checked(
-            self, ("latency", "message_seconds", "call_seconds", "shard_seconds", "step_seconds", "meeting_seconds")
-        )
+        names = {field.name for field in fields(self)}
+        checked(self, {name for name in names if name.endswith("seconds")} | {"latency", "cached_bytes", "host_cores"})
 
     def bandwidth_of(self, cores: int) -> float:
         """Bytes/s that each of so many cores has when all are at it."""
@@ -164,34 +174,55 @@ def predict(job: Job, machine: Machine, workers: int | tuple[int, ...]) -> Predi
         workers = (machine.cores,) * workers
     machines, spread = len(workers), spread_over(workers, job.shards)
     busy = min(max(workers), spread.most_shards * max(workers))
-    bandwidth = machine.bandwidth_of(busy)
-    compute = machine.step_seconds + spread.most_shards * (
+    bandwidth = machine.bandwidth_of(min(sum(workers), machine.host_cores) or busy)
+    shard = (
         -(-job.batch_size // job.shards) * job.flops_per_example / (machine.gflops * 1e9)
-        + SHARD_ARRAYS * job.bytes / bandwidth
+        + SHARD_ARRAYS * job.bytes / (machine.cache_bandwidth if job.bytes <= machine.cached_bytes else bandwidth)
         + machine.shard_seconds
     )
+    compute = machine.step_seconds + spread.most_shards * shard
     summands = spread.worker_nodes if machines == 1 else 1
-    reduce = (summands + ADAMW_ARRAYS) * job.bytes / (bandwidth * busy) + machine.meeting_seconds * (busy > 1)
-    exchange = exchange_seconds(job, machine, machines, spread) if machines > 1 else 0.0
+    touched, meeting = (summands + ADAMW_ARRAYS) * job.bytes, machine.meeting_seconds * (busy > 1 or machines > 1)
+    reduce = touched / (bandwidth * busy) + meeting
+    envoy = envoy_seconds(job, machine, machines, spread) if machines > 1 else 0.0
+    exchange = envoy + link_seconds(job, machine, machines, spread) if machines > 1 else 0.0
     alone = compute + reduce + exchange
     driver = machines * machine.call_seconds / steps_ahead(alone) if machines > 1 else 0.0
+    work = (
+        job.shards * shard
+        + sum(workers) * machine.step_seconds
+        + (sum(workers) + machines * (machines > 1)) * meeting  # the envoy of each machine meets, too
+        + machines * (touched / bandwidth + envoy)
+        + driver
+        + machine.driver_seconds
+    )
+    step = max(alone, driver, work / machine.host_cores if machine.host_cores else 0.0)
     return Prediction(
         machines, job.batch_size, job.shards, spread.most_shards, spread.nodes, compute, reduce, exchange, driver,
-        max(alone, driver), bytes_sent(job.bytes, spread.nodes, machines),
+        step, bytes_sent(job.bytes, spread.nodes, machines),
     )  # fmt: skip
 
 
-def exchange_seconds(job: Job, machine: Machine, machines: int, spread: Spread) -> float:
-    """The reduce-scatter and the all-gather: messages, the link's bytes, and the envoy's reads and writes."""
-    sent = bytes_sent(job.bytes, spread.nodes, machines)
-    received = (spread.all_nodes - 1 + machines - 1) * job.bytes / machines  # at most: a machine has one node or more
+def bytes_received(job: Job, machines: int, spread: Spread) -> float:
+    """At most: a machine has one node or more."""
+    return (spread.all_nodes - 1 + machines - 1) * job.bytes / machines
+
+
+def envoy_seconds(job: Job, machine: Machine, machines: int, spread: Spread) -> float:
+    """The processor time of the reduce-scatter and the all-gather: messages, packing, and sums read and written."""
+    packed = bytes_sent(job.bytes, spread.nodes, machines) + bytes_received(job, machines, spread)
     touched = (spread.worker_nodes + 2 * spread.nodes + 4) * job.bytes + spread.all_nodes * job.bytes / machines
     return (
         2 * (machines - 1) * machine.message_seconds
-        + 2 * machine.latency
-        + max(sent, received) / machine.link_bandwidth
+        + packed / machine.message_bandwidth
         + touched / machine.core_bandwidth
     )
+
+
+def link_seconds(job: Job, machine: Machine, machines: int, spread: Spread) -> float:
+    """The time that messages are under way."""
+    most = max(bytes_sent(job.bytes, spread.nodes, machines), bytes_received(job, machines, spread))
+    return 2 * machine.latency + most / machine.link_bandwidth
 
 
 def two_level_seconds(job: Job, machine: Machine, machines: int, group: int) -> float:
@@ -207,6 +238,7 @@ def two_level_seconds(job: Job, machine: Machine, machines: int, group: int) -> 
         messages * machine.message_seconds
         + 4 * machine.latency
         + sent / machine.link_bandwidth
+        + 2 * sent / machine.message_bandwidth
         + 8 * job.bytes / machine.core_bandwidth
     )
 

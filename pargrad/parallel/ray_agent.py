@@ -25,6 +25,7 @@ from pargrad.parallel.channel import Channel
 from pargrad.parallel.cores import keep_freed_memory
 from pargrad.parallel.crew import Lost, Peer, replies_of
 from pargrad.parallel.errors import ResourcesError
+from pargrad.parallel.letters import MOST_BYTES, Letter, seal, unseal
 from pargrad.parallel.machines import Envoy, Key, Mail, adopt, arrays_of, forget_others, size_of
 from pargrad.parallel.meeting import CalledOff
 from pargrad.parallel.payload import ArrayRecipe, DataRecipe, SharedData, make_recipe, opened
@@ -35,7 +36,6 @@ from pargrad.parallel.stopwatch import PARTS
 from pargrad.parallel.worker import Failure, Worker
 from pargrad.version import __version__
 
-INLINE_BYTES = 100_000  # a larger message to several machines is put into the object store once
 KEPT_ANSWERS = 8  # more than the driver waits for at once
 ENVOY = 1 << 30  # its number: after those of all workers
 
@@ -187,8 +187,8 @@ class Agent:
     # ----- beside the messages -----
 
     @ray.method(concurrency_group="beside")
-    def deliver(self, placement: int, sender: int, key: Key, letter: Any) -> None:
-        self.mail.deliver(placement, sender, key, letter)
+    def deliver(self, placement: int, sender: int, key: Key, letter: Any, *pieces: bytes) -> None:
+        self.mail.deliver(placement, sender, key, unseal(letter, pieces) if isinstance(letter, Letter) else letter)
 
     @ray.method(concurrency_group="beside")
     def call_off(self, placement: int) -> None:
@@ -214,9 +214,9 @@ class Agent:
     def send(self, machines: list[int], key: Key, message: Any) -> None:
         size = size_of(message)
         self.sent += size * len(machines)
-        letter = ray.put(message) if len(machines) > 1 and size > INLINE_BYTES else message
+        letter, pieces = seal(message) if size < MOST_BYTES else (ray.put(message), [])
         for machine in machines:
-            self.agents[machine].deliver.remote(self.placement, self.machine, key, letter)
+            self.agents[machine].deliver.remote(self.placement, self.machine, key, letter, *pieces)
 
     def do_take(self, number: int, recipe: DataRecipe | None, arrays: list[Any]) -> None:
         if recipe is None:
