@@ -69,15 +69,15 @@ class Origin:
 
     def held_out(self) -> Asked:
         """The examples that were held out when it was trained, with their targets."""
-        raise NotImplementedError(f"{type(self).__name__} has no held_out()")
+        raise NotImplementedError
 
     def with_targets(self, path: str) -> Asked:
         """The examples of a file, with their targets."""
-        raise NotImplementedError(f"{type(self).__name__} has no with_targets(path)")
+        raise NotImplementedError
 
     def without_targets(self, paths: Sequence[str], invert: bool) -> Asked:
         """The examples of files, one after the other. invert: their pixels are black on white."""
-        raise NotImplementedError(f"{type(self).__name__} has no without_targets(paths, invert)")
+        raise NotImplementedError
 
     def blamed(self) -> contextlib.AbstractContextManager[None]:
         """Inside it an error is told as one of the user's own code, where the model is that."""

@@ -24,7 +24,8 @@ import numpy as np
 from pargrad.parallel.stopwatch import PARTS
 
 RESULTS = 256  # steps whose results are kept: more than are ever under way
-BLOCK = 32_768  # elements: the arrays of one update then fit a core's second-level cache
+BLOCK = 8_192  # elements: small, so that the workers' shares of a small model are nearly equal
+TOGETHER = 4  # blocks that are updated in one call: its arrays then fit a core's second-level cache
 ALIGNMENT = 64  # bytes: a cache line
 
 
@@ -110,7 +111,7 @@ class Layout:
         return owned
 
     def runs(self, blocks: list[Block]) -> list[Run]:
-        """Neighbours joined, up to a block's size, where the optimizer works element by element."""
+        """Neighbours joined, up to the size of some blocks, where the optimizer works element by element."""
         runs: list[list[Block]] = []
         for block in blocks:
             last = runs[-1][-1] if runs else None
@@ -119,7 +120,7 @@ class Layout:
                 and self.unit == "element"
                 and (last.dtype, last.group) == (block.dtype, block.group)
                 and last.parameter + 1 >= block.parameter
-                and block.stop - runs[-1][0].start <= BLOCK
+                and block.stop - runs[-1][0].start <= TOGETHER * BLOCK
             )
             if joins:
                 runs[-1].append(block)
@@ -188,6 +189,11 @@ class Arena:
             for slot in self.slots
         ]
         self.size = take.used
+
+    def piece_of(self, half: int, dtype: str, start: int, stop: int) -> tuple[np.ndarray, tuple[np.ndarray, ...]]:
+        """Elements [start, stop) of a half's parameters, and of each of its state arrays."""
+        of = self.halves[half]
+        return of.parameters[dtype][start:stop], tuple(array[start:stop] for array in of.states[dtype])
 
 
 class Cutter:

@@ -17,12 +17,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from pargrad.parallel.arena import BLOCK, Arena, Half, Layout
+from pargrad.parallel.arena import Arena, Half, Layout
 from pargrad.parallel.finite import first_of
 from pargrad.parallel.meeting import CalledOff
 from pargrad.parallel.shards import Node, aligned_nodes, reduce_tree
 
 CHUNK = 1 << 23  # elements of an array that are sent at once
+PIECE = 32_768  # elements that are added up at once: of a few nodes they fit a core's second-level cache
 
 Key = tuple[int, int]  # completed steps, and the how manyth message of the step
 
@@ -108,11 +109,11 @@ class Summing:
             into = out[start - first : stop - first]
             if not present:
                 into.fill(complex(-0.0, -0.0) if into.dtype.kind == "c" else -0.0)
-            for at in range(start, stop if present else start, BLOCK):
+            for at in range(start, stop if present else start, PIECE):
                 level: list[Any] = [None] * self.arena.layout.shards
                 for slot in present:
-                    level[slot] = self.arena.slots[slot][dtype][at : min(at + BLOCK, stop)]
-                into[at - start : at - start + BLOCK] = reduce_tree(level, np.add)
+                    level[slot] = self.arena.slots[slot][dtype][at : min(at + PIECE, stop)]
+                into[at - start : at - start + PIECE] = reduce_tree(level, np.add)
         return out
 
     def stretches(self, parts: list[Node], segment: Segment) -> list[tuple[int, int, list[int]]]:
@@ -132,11 +133,11 @@ class Summing:
     def whole(self, nodes: list[tuple[int, np.ndarray]]) -> np.ndarray:
         """The sum of all machines' nodes, given as (start, values)."""
         out = np.empty_like(nodes[0][1])
-        for at in range(0, len(out), BLOCK):
+        for at in range(0, len(out), PIECE):
             level: list[Any] = [None] * self.arena.layout.shards
             for start, values in nodes:
-                level[start] = values[at : at + BLOCK]
-            out[at : at + BLOCK] = reduce_tree(level, np.add)
+                level[start] = values[at : at + PIECE]
+            out[at : at + PIECE] = reduce_tree(level, np.add)
         return out
 
 

@@ -41,6 +41,11 @@ class Objective:
         self.loss_is = loss_is
         self.step = step
 
+    @property
+    def is_own(self) -> bool:
+        """Whether all of it but the model is pargrad's."""
+        return self.step is None and sum_and_divisor_of(self.loss) is not None
+
     def __call__(self, model: Any, tensors: tuple[Tensor, ...]) -> tuple[Tensor, float | None, Tensor | None]:
         """Sum, divisor (None: the batch's sum is not divided), and the model's output (None where `step` hides it).
 

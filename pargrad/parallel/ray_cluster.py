@@ -242,7 +242,7 @@ class ClusterPool(CrewPool):
         seats: dict[str, list[Seat]] = {}
         nodes = {seat.group: placement_group_table(seat.group)["bundles_to_node_id"] for seat in self.seats}
         for seat in self.seats:
-            node = nodes[seat.group][seat.bundle]
+            node = nodes[seat.group].get(seat.bundle)  # none while Ray places the bundle anew
             if node in alive - set(self.launched) and time.monotonic() > self.avoided.get(node, 0.0):
                 seats.setdefault(node, []).append(seat)
         for node in set(seats) & set(there):

@@ -1,4 +1,4 @@
-"""Where Ray has room for workers: on its nodes, or in the bundles of a placement group. Here alone it is counted."""
+"""Where Ray has room for workers: on its nodes, or in the bundles of a placement group. All pools count by this."""
 
 from __future__ import annotations
 

@@ -6,6 +6,7 @@ can be called again after a death. Every pool calls these and none writes them a
 
 from __future__ import annotations
 
+import functools
 import math
 import warnings
 from collections.abc import Callable
@@ -24,6 +25,7 @@ from pargrad.parallel.arena import Arena, Block, Layout, Run, Spec
 from pargrad.parallel.exchange import Lockstep, exchange_width
 from pargrad.parallel.finite import ALLOW, FINE, LOSS, PARAMETER, STOP, blocks_of, square_of, wrong_gradient
 from pargrad.parallel.objective import Objective
+from pargrad.parallel.recording import Player
 from pargrad.parallel.shards import Node, reduce_tree, shard_slice
 from pargrad.parallel.spans import recorder
 from pargrad.parallel.statistics import NOTHING, NoStatistics, ShardStatistics, move_statistics, no_exchange
@@ -33,6 +35,7 @@ from pargrad.stacking import Stacked
 from pargrad.tensor import Tensor, seed_gradient
 
 STACKED_ELEMENTS = 1 << 20
+PIECES = 1024  # views that are kept from step to step: more of them cost less than what is done to them
 NO_EXAMPLES = "penalty(model) called a layer that takes a batch's statistics, and it has no batch: use parameters alone"
 
 
@@ -149,11 +152,15 @@ class Replica:
         # Where the gradients of one shard are large, running several at once saves nothing and takes memory.
         self.stackable = max((p.numel() for p in self.parameters), default=0) <= STACKED_ELEMENTS
         self.lockstep = Lockstep(arena, work.model) if work.layout.exchange else None
+        # A loss of the user's own may write into the output, or look at the model.
+        plays = work.objective.is_own and self.lockstep is None
+        self.forward: Any = Player(work.model) if plays else work.model
+        self.piece_of = functools.lru_cache(PIECES)(arena.piece_of)
         self.select(0)
 
     def select(self, half: int) -> None:
         """Makes `half` the one that is read: the model's parameters and buffers point into it."""
-        self.now, self.next = self.arena.halves[half], self.arena.halves[1 - half]
+        self.half, self.now, self.next = half, self.arena.halves[half], self.arena.halves[1 - half]
         for parameter, view in zip(self.parameters, self.now.parameter_views):
             parameter.array = view
         for buffer, view in zip(self.buffers, self.now.buffer_views):
@@ -190,7 +197,7 @@ class Replica:
         """The node's gradient, unless it is complete already."""
         start, size = node
         done, mark = self.arena.done, ((run << 32) + step.number, size)
-        if (done[start] == mark).all():
+        if tuple(done[start].tolist()) == mark:
             return
         # Nodes within this one lose their slots, and those around it what their shards said.
         begins = np.arange(len(done))
@@ -250,7 +257,7 @@ class Replica:
             self.watch.lap(COMPUTE)
             batch = self.stacked_batch(data, step, start, parts)
             self.watch.lap(DATA)
-            total, divisor, _ = self.work.objective(self.work.model, batch)
+            total, divisor, _ = self.work.objective(self.forward, batch)
             if not isinstance(total, Stacked) or not total.requires_grad:
                 return False
             self.arena.reached[start] = 0
@@ -291,7 +298,7 @@ class Replica:
                 self.watch.lap(COMPUTE)
                 batch = tuple(Tensor(array) for array in data.batch(indices, generator))
                 self.watch.lap(DATA)
-                total, divisor, _ = self.work.objective(self.work.model, batch)
+                total, divisor, _ = self.work.objective(self.forward, batch)
                 self.backward(total, slot)
             self.check_buffers()
         except Exception as error:
@@ -401,20 +408,20 @@ class Replica:
         """
         starts = [start for start, _ in nodes] + [self.layout.shards] * (self.work.penalty is not None)
         reached = self.arena.reached[starts]
-        alike = bool(reached.all())
+        alike = 0 not in reached.tobytes()
+        ever: Any = [True] * reached.shape[1] if alike else reached.any(axis=0).tolist()
+        taken = self.now.steps.tolist()
         for run in runs:
             first, last = run.blocks[0].parameter, run.blocks[-1].parameter
-            steps = self.now.steps[first : last + 1]
-            pieces = (run,) if alike and (steps == steps[0]).all() else run.blocks
-            for piece in pieces:
-                taken = int(self.now.steps[piece.blocks[0].parameter if isinstance(piece, Run) else piece.parameter])
-                wrong = self.update_one(step, nodes, piece, taken, divisor, scale)
+            in_one_call = alike and taken[first : last + 1].count(taken[first]) == last + 1 - first
+            pieces = [(run, first)] if in_one_call else [(block, block.parameter) for block in run.blocks]
+            for piece, parameter in pieces:
+                wrong = self.update_one(step, nodes, piece, taken[parameter], divisor, scale)
                 if wrong:
                     return wrong
             for block in run.blocks:
                 if block.first:
-                    i = block.parameter
-                    self.next.steps[i] = self.now.steps[i] + bool(reached[:, i].any())
+                    self.next.steps[block.parameter] = taken[block.parameter] + ever[block.parameter]
         return FINE
 
     def leave_as_it_was(self, runs: list[Run], places: range) -> None:
@@ -464,11 +471,11 @@ class Replica:
         self, step: Step, nodes: list[Node], block: Block | Run, steps: int, divisor: float, scale: float
     ) -> int:
         """One run, or one block; gives the word of what is not finite."""
-        piece, options = slice(block.start, block.stop), step.hyperparameters[block.group]
-        old, new = self.now.parameters[block.dtype][piece], self.next.parameters[block.dtype][piece]
+        options = step.hyperparameters[block.group]
         count = len(self.work.optimizer.state_names(options))
-        state = tuple(array[piece] for array in self.now.states[block.dtype][:count])
-        new_state = tuple(array[piece] for array in self.next.states[block.dtype][:count])
+        old, state = self.piece_of(self.half, block.dtype, block.start, block.stop)
+        new, new_state = self.piece_of(1 - self.half, block.dtype, block.start, block.stop)
+        state, new_state = state[:count], new_state[:count]
         gradient = self.gradient_of(nodes, block, divisor)
         if gradient is None or not gradient.size:
             # No shard's graph reached it: it stays as it is, as torch's with grad None.

@@ -93,7 +93,7 @@ def import_ray(address: str) -> Any:
 
 def check_address(address: str) -> None:
     """Ray itself would try for minutes where nothing listens."""
-    if address in ("", "local", "auto") or "://" in address:
+    if address in ("local", "auto") or "://" in address:
         return
     host, colon, port = address.rpartition(":")
     if not colon or not port.isdigit():
