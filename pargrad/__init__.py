@@ -4,6 +4,8 @@
 """
 
 from math import e, inf, nan, pi
+from typing import TYPE_CHECKING as _TYPE_CHECKING
+from typing import Any as _Any
 
 import numpy as _numpy
 
@@ -73,6 +75,11 @@ short, int, long = int16, int32, int64
 half, float, double = float16, float32, float64
 cfloat, cdouble = complex64, complex128
 _DTYPES = [name for name, value in globals().items() if isinstance(value, _numpy.dtype)]
+
+if _TYPE_CHECKING:  # the operators are made from the table of rules
+
+    def __getattr__(name: str) -> _Any: ...
+
 
 globals().update(operators.PUBLIC)
 # What torch also has at its top level, with the same arguments.

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import signal
 import sys
+import warnings
 from collections.abc import Sequence
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -88,4 +90,11 @@ def complain(message: Any, code: int) -> int:
 
 
 def entry_point() -> None:
+    warnings.formatwarning = told
     sys.exit(main())
+
+
+def told(message: Warning | str, category: type[Warning], filename: str, lineno: int, line: str | None = None) -> str:
+    """A warning as a line; one that is not pargrad's own with the place it comes from."""
+    own = filename.startswith(str(Path(__file__).parent))
+    return f"pargrad: {message}\n" if own else f"{filename}:{lineno}: {category.__name__}: {message}\n"

@@ -92,7 +92,8 @@ class ClassMetric(Metric):
         if not are_class_scores(output, target):
             raise ValueError(
                 f"{self.name} needs class scores of shape (examples, classes), or one score an example, and as many "
-                f"class indices; got outputs {described(output)} and targets {described(target)}"
+                f"class indices; got outputs {described(output)} and targets {described(target)}. Of amounts ask for "
+                'metric="r2" or "mean_absolute_error"'
             )
         if has_one_score(output, target):
             above = output.reshape(-1) > self.threshold

@@ -82,7 +82,7 @@ def coerce(rule: Rule, arrays: list[Any]) -> list[Any]:
         if len(kinds) > 1 or len(moving) > sum(isinstance(x, np.ndarray) for x in moving):
             raise RuntimeError(
                 f"{rule.name}: expected tensors of one dtype, got {' and '.join(sorted(kinds)) or 'a number'}: "
-                "write x.float() or x.to(y.dtype)"
+                "write x.float() or x.to(y.dtype); of an array of data x.astype(numpy.float32)"
             )
         return arrays
     target = result_dtype(moving)

@@ -24,6 +24,7 @@ from pargrad.parallel import Trainer
 ROOT = Path(__file__).parent.parent
 PAGES = {name: (ROOT / name).read_text() for name in (
     "README.md", "examples/README.md", "cluster/README.md", "benchmarks/README.md", ".github/CONTRIBUTING.md",
+    ".github/TRIALS.md",
 )}  # fmt: skip
 
 # What is not run or parsed here, and why that is enough. Files that they name are looked for.

@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import pytest
+import yaml
 
 from pargrad.cli import COMMANDS
 from tests import pages
@@ -126,6 +127,13 @@ def test_ci_runs_the_test_command():
     lines = (ROOT / ".ci" / "run").read_text().splitlines()
     assert any(line.startswith(install) for line in lines)
     assert test in lines
+
+
+def test_githubs_checks_are_yaml_with_steps():
+    """A colon in a plain scalar was enough for no check to run."""
+    jobs = yaml.safe_load((ROOT / ".github" / "workflows" / "checks.yml").read_text())["jobs"]
+    assert set(jobs) == {"lint", "tests", "wheel"}
+    assert all({"run", "uses"} & set(step) for job in jobs.values() for step in job["steps"])
 
 
 def test_contributors_are_told_what_ci_runs():

@@ -135,6 +135,30 @@ def test_another_table_is_read_by_the_recipe(place, tmp_path):
         recipe.inputs(read_like(tmp_path / "new.csv", recipe, with_target=False))
 
 
+def test_what_is_missing_is_the_mean_or_a_category_of_its_own(place, run, tmp_path):
+    """Also in a file of other rows; the mean is that of the rows to train on."""
+    lines = [line.split(",") for line in lines_of()]
+    for i in range(0, 300, 10):
+        lines[i][1], lines[i + 1][2] = ("", "NA", "nan")[i % 3], ""
+    path = tmp_path / "holes.csv"
+    path.write_text("\n".join(["id,width,colour,kind,price", *(",".join(line) for line in lines)]))
+    table = read_table(path, "price", ["id", "kind"], missing="mean")
+    recipe = learn_recipe(table, np.arange(200), missing="mean")
+    x = recipe.inputs(table)
+    assert (x[:300:10, 0] == 0).all() and recipe.mean == (np.nanmean(table.numbers[:200]),)
+    assert recipe.categories == {"colour": ("", "blue", "green", "red")} and (x[1:300:10, 1] == 1).all()
+    assert Recipe.from_json(recipe.as_json()) == recipe
+    np.testing.assert_array_equal(recipe.inputs(read_like(path, recipe, with_target=False)), x)
+    figures, _ = run(str(path), "--target", "price", "--ignore", "id,kind", "--missing", "mean", "--epochs", "5")
+    assert figures["dataset"]["train"] == 240
+    arrays = {"x": np.array([[1.0, np.nan], [3, 4], [5, 6]]), "y": np.array([1.5, 2.5, 3.5])}
+    np.savez(tmp_path / "holes.npz", **arrays)
+    holes = read_table(tmp_path / "holes.npz", missing="mean")
+    np.testing.assert_array_equal(learn_recipe(holes, np.arange(3), missing="mean").inputs(holes)[0, 1], 0)
+    with pytest.raises(ValueError, match=r"row 0 of x: nan at \[1\]: expected finite"):
+        read_table(tmp_path / "holes.npz")
+
+
 # ----- a model of one's own -----
 
 

@@ -69,12 +69,12 @@ def grad(
     allow_unused: bool | None = None,
     is_grads_batched: bool = False,
     materialize_grads: bool = False,
-) -> tuple[Tensor | None, ...]:
+) -> tuple[Any, ...]:
     """The gradients of outputs, each times its `grad_outputs`, with respect to inputs; `.grad` is left alone.
 
-    An input that the outputs do not depend on is refused, unless allow_unused (then None) or materialize_grads (then
-    zeros). is_grads_batched: grad_outputs have a leading axis, and so have the gradients: one walk for each.
-    only_inputs is torch's, and means nothing there either.
+    Gives a Tensor for each input, of its shape and dtype. An input that the outputs do not depend on is refused, unless
+    allow_unused (then None) or materialize_grads (then zeros). is_grads_batched: grad_outputs have a leading axis, and
+    so have the gradients: one walk for each. only_inputs is torch's, and means nothing there either.
     https://docs.pytorch.org/docs/stable/generated/torch.autograd.grad.html
 
     >>> x = pg.tensor(3.0, requires_grad=True)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import inspect
 import itertools
 import re
 import sys
 import typing
 from argparse import SUPPRESS, RawDescriptionHelpFormatter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -19,6 +20,16 @@ from jsonargparse import ActionConfigFile, ArgumentParser, DefaultHelpFormatter
 import pargrad
 
 POSITIONAL = {"positional": True}  # metadata of a field that is given without its name
+DESCRIPTION = "Data-parallel training on CPUs, with the same bits for any number of workers."
+EXAMPLES = """\
+examples:
+  pargrad train mnist                                          the embedded subset, on all cores
+  pargrad train table.csv --target price --run-dir runs/first  a table; the run is kept
+  pargrad score runs/first                                     on the rows that were held out
+  pargrad predict runs/first new.csv --out predicted.csv       other rows, without the column price
+  pargrad train my_model:make --num-workers 2                  what make() in my_model.py gives
+  pargrad train --help                                         all of its options, with more examples\
+"""
 REST = {"rest": True}  # of one that takes what stands behind `--`
 
 
@@ -33,7 +44,13 @@ class Formatter(RawDescriptionHelpFormatter, DefaultHelpFormatter):
 
 
 class Parser(ArgumentParser):
-    """jsonargparse's, with flags spelled with hyphens."""
+    """jsonargparse's, with flags spelled with hyphens, and errors in our words.
+
+    hints, explained: of a subcommand's parser, the types and the meanings of its fields.
+    """
+
+    hints: dict[str, Any]
+    explained: dict[str, str]
 
     def parse_args(self, args: Any = None, *rest: Any, **named: Any) -> Any:
         return super().parse_args(
@@ -43,19 +60,57 @@ class Parser(ArgumentParser):
     def format_help(self, formatter: Any = None) -> str:
         return hyphenated(super().format_help(formatter))
 
-    def format_usage(self) -> str:
-        return f"usage: {self.prog.replace(' [options]', '')} [options]; --help lists them\n"
-
     def error(self, message: str, ex: Any = None) -> typing.NoReturn:
-        unknown = re.search(r"unrecognized arguments: (--\w+)", message)
-        near = unknown and difflib.get_close_matches(unknown[1], self.flags(), 1)
-        super().error(hyphenated(f"{message}. Did you mean {near[0]}?" if near else message), ex)
+        """Ends the command with one message, which names what was given and what may be."""
+        parser = getattr(ex, "subcommand_parser", None) or self
+        if missing := re.search(r"arguments are required: (\w+)\.(\w+)", message):
+            parser = self.commands()[missing[1]]
+        name = parser.prog.replace(" [options]", "")
+        self.exit(2, f"{name}: {hyphenated(parser.in_our_words(message))}\n{name} --help says what there is\n")
+
+    def in_our_words(self, message: str) -> str:
+        """What jsonargparse says, without its keys and Python's types."""
+        if unknown := re.search(r"unrecognized arguments: (--\w+)", message):
+            return message + nearest(unknown[1], self.flags())
+        if command := re.search(r"invalid choice: '(.*?)'", message):
+            return f"there is no command {command[1]!r}, only {', '.join(self.commands())}" + nearest(
+                command[1], self.commands()
+            )
+        if message.startswith('expected "command"'):
+            return f"expected a command, one of {', '.join(self.commands())}, as in pargrad train mnist"
+        if missing := re.search(r"arguments are required: \w+\.(\w+)", message):
+            return f"expected {missing[1]}: {self.explained[missing[1]]}\n{self.epilog}"
+        if wrong := re.search(r'Parser key "(\w+)":.*value: (.*)$', message, re.DOTALL):
+            name, value = wrong.groups()
+            *kinds, last = kinds_of(self.hints[name])
+            expected = f"{', '.join(kinds)} or {last}" if kinds else last
+            return f"--{name} {value}: expected {expected}" + nearest(value, [*kinds, last])
+        return message
+
+    def commands(self) -> dict[str, Any]:
+        """The parsers of the subcommands."""
+        subcommands = getattr(self, "_subcommands_action", None)
+        return dict(subcommands.choices) if subcommands else {}
 
     def flags(self) -> list[str]:
         """Every option of this parser and of its subcommands."""
-        subcommands = getattr(self, "_subcommands_action", None)
-        parsers = [self, *(subcommands.choices.values() if subcommands else ())]
+        parsers = [self, *self.commands().values()]
         return [flag for parser in parsers for action in parser._actions for flag in action.option_strings]
+
+
+def nearest(given: str, names: Iterable[str]) -> str:
+    """The end of a message: the name that may have been meant."""
+    near = difflib.get_close_matches(given, list(names), 1)
+    return f". Did you mean {near[0]}?" if near else ""
+
+
+def kinds_of(hint: Any) -> list[str]:
+    """What may be written for a field of that type, in words."""
+    if typing.get_origin(hint) is typing.Literal:
+        return [str(value) for value in typing.get_args(hint)]
+    kinds = [kind for each in typing.get_args(hint) for kind in kinds_of(each)]
+    words = {int: "a whole number", float: "a number", str: "a text", type(None): ""}
+    return [kind for kind in kinds or [words.get(hint, str(hint))] if kind]
 
 
 def underscored(argument: str) -> str:
@@ -70,7 +125,9 @@ def hyphenated(text: str) -> str:
 
 def make_parser(commands: dict[str, ModuleType]) -> Parser:
     """The parser of `pargrad`, with a subcommand for each module."""
-    parser = Parser(prog="pargrad", description=pargrad.__doc__, version=pargrad.__version__, formatter_class=Formatter)
+    parser = Parser(
+        prog="pargrad", description=DESCRIPTION, epilog=EXAMPLES, version=pargrad.__version__, formatter_class=Formatter
+    )
     subcommands = parser.add_subcommands(required=True, dest="command")
     for name, module in commands.items():
         subcommands.add_subcommand(name, make_subparser(name, module), help=module.HELP)
@@ -83,7 +140,8 @@ def make_subparser(name: str, module: ModuleType) -> Parser:
         prog=f"pargrad {name}", description=described, epilog=f"examples:\n{module.EXAMPLES}", formatter_class=Formatter
     )
     parser.add_argument("--config", action=ActionConfigFile, help="a YAML or JSON file of options")
-    hints, explained = typing.get_type_hints(module.Options), explanations(module.Options)
+    hints = parser.hints = typing.get_type_hints(module.Options)
+    explained = parser.explained = explanations(module.Options)
     for field in dataclasses.fields(module.Options):
         if "rest" in field.metadata:
             parser.description = f"{parser.description}\n\n-- {field.name}: {explained[field.name]}"
@@ -111,8 +169,8 @@ def make_subparser(name: str, module: ModuleType) -> Parser:
 
 def explanations(options: type) -> dict[str, str]:
     """What the docstring says of each field, under "Args:"."""
-    _, _, listed = (options.__doc__ or "").partition("Args:\n")
-    found = re.findall(r"^ {8}(\w+): (.+(?:\n {10,}.+)*)", listed, re.MULTILINE)
+    _, _, listed = inspect.cleandoc(options.__doc__ or "").partition("Args:\n")
+    found = re.findall(r"^ {4}(\w+): (.+(?:\n {6,}.+)*)", listed, re.MULTILINE)
     return {name: " ".join(text.split()) for name, text in found}
 
 

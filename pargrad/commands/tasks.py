@@ -25,7 +25,7 @@ from pargrad.nn import functional as F
 EPOCHS, EPOCHS_OF_SUBSET, STEPS_OF_TABLE = 3, 10, 2000
 BATCH_SIZE, LEAST_BATCH, BATCHES_OF_TABLE = 128, 8, 32
 OF_IMAGES = ("model", "data_dir", "download")
-OF_TABLES = ("target", "ignore", "task", "validation_fraction")
+OF_TABLES = ("target", "ignore", "missing", "task", "validation_fraction")
 OF_OPTIMIZERS = ("optimizer", "lr", "weight_decay", "momentum")
 GIVES = "(model, data), (model, data, validation), or (model, loss, optimizer, data), and validation after these"
 
@@ -93,11 +93,11 @@ def of_table(options: Any) -> Task:
     share = options.validation_fraction
     if not 0 < share < 1:
         raise ValueError(f"--validation-fraction {share}: expected a share of the rows, more than 0 and less than 1")
-    table = read_table(options.data_set, options.target, names_in(options.ignore))
+    table = read_table(options.data_set, options.target, names_in(options.ignore), options.missing)
     order = epoch_order(len(table), options.seed, 0)
     held = min(max(1, round(share * len(table))), len(table) - 1)
     rows, rest = np.sort(order[held:]), np.sort(order[:held])
-    recipe = learn_recipe(table, rows, options.task)
+    recipe = learn_recipe(table, rows, options.task, options.missing)
     x, y = recipe.inputs(table), recipe.targets(table)
     batch_size = min(max(LEAST_BATCH, len(rows) // BATCHES_OF_TABLE), BATCH_SIZE, len(rows))
     epochs = max(1, STEPS_OF_TABLE // -(-len(rows) // batch_size))

@@ -48,6 +48,8 @@ class Options:
         model: mlp is 784-128-64-10 with ReLU; cnn has two convolutions of 32 and 64 filters, and dropout
         target: the column of a table to predict; of an .npz file the array, by default y; of .npy the last column
         ignore: columns of a table that are left out, separated by commas
+        missing: what values of a table do that are not there: refuse; or mean: a number becomes the mean of its column,
+            a text a category of its own
         task: classification or regression; auto: texts and up to 20 different whole numbers are classes
         validation_fraction: share of a table's rows that is held out, drawn by the seed
         num_workers: Ray actors of one core each; auto: the free cores; 0: this process alone, without Ray
@@ -82,6 +84,7 @@ class Options:
     model: Literal["mlp", "cnn"] = "mlp"
     target: str | None = None
     ignore: str | None = None
+    missing: Literal["refuse", "mean"] = "refuse"
     task: Literal["auto", "classification", "regression"] = "auto"
     validation_fraction: float = 0.2
     num_workers: int | Literal["auto"] = "auto"
@@ -191,6 +194,10 @@ def train_task(task: Task, options: Options) -> dict[str, Any]:
     figures.pop("count", None)
     said = f"{task.held_out} {in_words(results)} on {results['count']:,} examples; " if "count" in results else ""
     tell(f"{said}trained in {seconds:.1f} s, {figures['samples_per_second']:,.0f} samples/s")
+    best = best_epoch(history) if task.held_out == "validation" else len(history)
+    if best < len(history):
+        kept = f"; score and predict take that one with --best, or --epochs {best} ends there" * bool(options.run_dir)
+        tell(f"the validation loss was lowest after epoch {best}{kept or f': --epochs {best} ends there'}")
     if here:
         none_needed = "; --num-workers 0 starts none, and gives the same bits" if here == figures["steps"] else ""
         taken = f"{here:,} of {figures['steps']:,} steps were taken by this process"
@@ -311,7 +318,8 @@ def fit(trainer: Any, task: Task, epochs: int) -> dict[str, Any]:
         held = {name.removeprefix("validation_"): value for name, value in entry.items() if "validation_" in name}
         said = f"{task.held_out} {in_words(held, epoch=True)}, " if held else ""
         speed = f"{entry['samples_per_second']:,.0f} samples/s"
-        tell(f"epoch {epoch + 1}/{epochs}: loss {entry['loss']:.4f}, {said}{speed}")
+        sent = f", {entry['bytes_per_step']:,.0f} bytes sent a machine and step" if "bytes_per_step" in entry else ""
+        tell(f"epoch {epoch + 1}/{epochs}: loss {entry['loss']:.4f}, {said}{speed}{sent}")
     return trainer.evaluate(task.validation) if task.validation is not None else {"loss": trainer.history[-1]["loss"]}
 
 
@@ -355,6 +363,13 @@ def in_words(results: dict[str, Any], epoch: bool = False) -> str:
     shown = [f"{name} {value:.2%}" if name == "accuracy" else f"{name} {value:.4g}" for name, value in numbers.items()]
     loss = [] if epoch and shown else [f"loss {results['loss']:.4f}"]
     return ", ".join([*shown[:1], *loss, *shown[1:]])
+
+
+def best_epoch(history: list[dict[str, Any]]) -> int:
+    """After which epoch the validation loss was the lowest; the last one where that is as good, or not known."""
+    losses = [entry.get("validation_loss", math.inf) for entry in history]
+    best = min(range(len(losses)), key=losses.__getitem__)
+    return best + 1 if losses[best] < 0.99 * losses[-1] < math.inf else len(history)
 
 
 def plain(results: dict[str, Any]) -> dict[str, Any]:

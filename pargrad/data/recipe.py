@@ -27,9 +27,10 @@ TASKS = ("auto", "classification", "regression")
 class Recipe:
     """How rows become a model's inputs and targets.
 
-    Inputs, float32 (n, features): each number less its mean, divided by its standard deviation; then, for each text
-    column, a 1 at its value's place in `categories`. Targets: the place among `classes`, int64 (n,); or, where classes
-    is None, float32 (n, outputs) as they are, with target_mean and target_std for the model's last layer.
+    Inputs, float32 (n, features): each number less its mean, divided by its standard deviation, and 0 for one that is
+    missing; then, for each text column, a 1 at its value's place in `categories`. Targets: the place among `classes`,
+    int64 (n,); or, where classes is None, float32 (n, outputs) as they are, with target_mean and target_std for the
+    model's last layer.
     """
 
     target: str
@@ -40,6 +41,7 @@ class Recipe:
     categories: dict[str, tuple[str, ...]]
     target_mean: tuple[float, ...] = ()
     target_std: tuple[float, ...] = ()
+    missing: str = "refuse"  # one of tabular.MISSING
 
     @property
     def features(self) -> int:
@@ -51,6 +53,7 @@ class Recipe:
         columns = [where[name] for name in self.numbers]
         x = np.empty((len(table), self.features), np.float32)
         x[:, : len(columns)] = (table.numbers[:, columns] - np.array(self.mean)) / np.array(self.std)
+        x[np.isnan(x)] = 0  # the mean of those to train on
         begin = len(columns)
         for name, values in self.categories.items():
             at = places(table, name, table.texts[name], values)
@@ -103,25 +106,34 @@ class Recipe:
             raise ValueError("a standard deviation is not above 0")
         if not len(self.numbers) == len(self.mean) == len(self.std) or len(self.target_mean) != len(self.target_std):
             raise ValueError("there are not as many means and standard deviations as columns")
+        if self.missing not in tabular.MISSING:
+            raise ValueError(f"{self.missing!r} is none of {tabular.MISSING}")
         if not self.features or len(self.classes or self.target_mean) < (2 if self.classes else 1):
             raise ValueError("it has no columns, or nothing to predict")
 
 
-def learn_recipe(table: Table, rows: np.ndarray, task: str = "auto") -> Recipe:
+def learn_recipe(table: Table, rows: np.ndarray, task: str = "auto", missing: str = "refuse") -> Recipe:
     """What is known of a table from the rows (indices) to train on; categories and classes are those of all rows.
 
     task: "classification", "regression", or "auto": texts, and up to 20 different whole numbers, are classes.
+    missing: as the table was read with.
     """
     if task not in TASKS:
         raise ValueError(f"expected task to be one of {', '.join(TASKS)}, got {task!r}")
     if table.target is None:
         raise DataError(f"{table.path} has no target")
-    mean, std = moments(table.numbers[rows])
+    known = table.numbers[rows]
+    for name, empty in zip(table.names, np.isnan(known).all(0)):
+        if empty:
+            raise DataError(
+                f"{table.path}, column {name!r}: no row to train on has a value: {tabular.how_to_ignore([name])}"
+            )
+    mean, std = moments(known)
     categories = {name: tuple(map(str, np.unique(column))) for name, column in table.texts.items()}
     check_categories(table, categories)
     classes = classes_of(table, task)
     target_mean, target_std = ((), ()) if classes else moments(table.target.reshape(len(table), -1)[rows])
-    return Recipe(table.target_name, classes, table.names, mean, std, categories, target_mean, target_std)
+    return Recipe(table.target_name, classes, table.names, mean, std, categories, target_mean, target_std, missing)
 
 
 def check_categories(table: Table, categories: dict[str, tuple[str, ...]]) -> None:
@@ -172,8 +184,9 @@ def as_labels(y: np.ndarray) -> np.ndarray:
 
 
 def moments(columns: np.ndarray) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Means and standard deviations of columns, in float64; 1 for a column that does not vary."""
-    mean, std = columns.mean(0, dtype=np.float64), columns.std(0, dtype=np.float64)
+    """Means and standard deviations of columns, in float64, of what is not nan; 1 for a column that does not vary."""
+    mean = np.asarray(np.nanmean(columns, 0, dtype=np.float64))
+    std = np.asarray(np.nanstd(columns, 0, dtype=np.float64))
     return tuple(mean.tolist()), tuple(np.where(std > 0, std, 1.0).tolist())
 
 
@@ -211,7 +224,7 @@ def read_like(path: str | Path, recipe: Recipe, *, with_target: bool) -> Table:
         raise DataError(
             f"{path} has no names of columns, and the model was trained on {', '.join(names)}: give a CSV file"
         )
-    table = tabular.table_of(path, arrays_like(path, recipe, with_target))
+    table = tabular.table_of(path, arrays_like(path, recipe, with_target), recipe.missing)
     check_width(path, table.numbers.shape[1], len(recipe.numbers))
     tabular.check_rows(path, len(table), 1)
     return table
@@ -221,16 +234,16 @@ def csv_like(path: Path, recipe: Recipe, with_target: bool) -> Table:
     columns, lines = tabular.columns_of_csv(path)
     check_columns(path, columns, recipe, with_target)
     tabular.check_rows(path, len(lines), 1)
-    numbers = {name: known_numbers(path, name, columns[name], lines) for name in recipe.numbers}
+    numbers = {name: known_numbers(path, name, columns[name], lines, recipe.missing) for name in recipe.numbers}
     texts = {name: np.array(columns[name]) for name in recipe.categories}
     for name, column in texts.items():
-        tabular.check_filled(path, name, column, lines)
+        tabular.check_filled(path, name, column == "", lines, recipe.missing)
     y = None
     if with_target and recipe.classes is None:
-        y = known_numbers(path, recipe.target, columns[recipe.target], lines)
+        y = known_numbers(path, recipe.target, columns[recipe.target], lines, "never")
     elif with_target:
         labels = np.array(columns[recipe.target])
-        tabular.check_filled(path, recipe.target, labels, lines)
+        tabular.check_filled(path, recipe.target, labels == "", lines, "never")
         y = labels.astype(np.float64) if all(map(tabular.is_number, labels.tolist())) else labels
     matrix = tabular.matrix_of(numbers, len(lines))
     others = tuple(name for name in columns if name not in (*numbers, *texts, recipe.target))
@@ -254,19 +267,22 @@ def check_columns(path: Path, columns: Iterable[str], recipe: Recipe, with_targe
         )
 
 
-def known_numbers(path: Path, name: str, cells: list[str], lines: list[int]) -> np.ndarray:
+def known_numbers(path: Path, name: str, cells: list[str], lines: list[int], missing: str) -> np.ndarray:
     """A column that held numbers when the model was trained, float64."""
     column = np.array(cells)
-    tabular.check_filled(path, name, column, lines)
+    blank = tabular.blanks_of(column)
+    tabular.check_filled(path, name, blank, lines, missing)
     try:
-        numbers = column.astype(np.float64)
+        numbers = np.where(blank, "nan", column).astype(np.float64)
     except ValueError:
-        cell, line = next(pair for pair in zip(cells, lines) if not tabular.is_number(pair[0]))
+        cell, line = next(
+            pair for pair in zip(cells, lines) if not (tabular.is_number(pair[0]) or pair[0] in tabular.BLANKS)
+        )
         raise DataError(
             f"{path}, line {line}, column {name!r}: {cell!r} is not a number, and those that the model was trained on "
             "are"
         ) from None
-    tabular.check_finite(path, name, numbers, lines)
+    tabular.check_finite(path, name, numbers, blank, lines)
     return numbers
 
 

@@ -15,12 +15,16 @@ from pargrad.data.idx import DataError
 
 SUFFIXES = (".csv", ".npz", ".npy")
 SEPARATORS = ",;\t"
+MISSING = ("refuse", "mean")  # what is done where a number, or a text, is missing
+BLANKS = ("", "NA", "NaN", "nan")  # cells of a column of numbers that hold none
+REMEDY = "fill it in, or remove the row"
 
 
 class Table(NamedTuple):
     """A table as it was read, n rows.
 
-    numbers: (n, columns), float64 from CSV, else as stored, and names: of those columns. texts: the other columns,
+    numbers: (n, columns), float64 from CSV, else as stored, nan where a value is missing that may be, and names: of
+    those columns. texts: the other columns,
     each (n,). target: (n,) or (n, outputs) numbers, or (n,) texts; None where the table has none. lines: of a CSV
     file, on which each row ends. passed_over: its columns that are not here, since a model does not know them.
     """
@@ -45,24 +49,28 @@ class Table(NamedTuple):
 # ----- reading -----
 
 
-def read_table(path: str | Path, target: str | None = None, ignore: Sequence[str] = ()) -> Table:
+def read_table(
+    path: str | Path, target: str | None = None, ignore: Sequence[str] = (), missing: str = "refuse"
+) -> Table:
     """Reads a table.
 
     .csv: UTF-8, a header, then rows, separated by commas, semicolons or tabs. target: the column to predict. A column
     holds either numbers or texts. .npz: inputs x (n, ...) and targets y, or the array that target names. .npy: (n,
     columns), of which the last is the target, or the one that target numbers, from 0.
     ignore: columns of a CSV file that are left out.
+    missing: "mean" lets values be missing, other than targets: empty cells, NA and nan. A number is then nan, of which
+    a recipe makes the mean; a text is "".
 
     Raises:
         DataError: the file, or a value in it, cannot be used: the line and the column are named.
     """
     path = existing(path)
     if path.suffix.lower() == ".csv":
-        return read_csv(path, target, ignore)
+        return read_csv(path, target, ignore, missing)
     if ignore:
         raise DataError(f"{path}: columns are ignored by their names in a CSV file, and this one has none")
     arrays = read_npy(path, target) if path.suffix.lower() == ".npy" else read_npz(path, target)
-    table = table_of(path, arrays)
+    table = table_of(path, arrays, missing)
     check_rows(path, len(table))
     return table
 
@@ -77,14 +85,15 @@ def existing(path: str | Path) -> Path:
     return path
 
 
-def table_of(path: Path, arrays: dict[str, np.ndarray | None]) -> Table:
+def table_of(path: Path, arrays: dict[str, np.ndarray | None], missing: str = "refuse") -> Table:
     """The table of an array x and of one more, the target, which may be None."""
     for name, array in arrays.items():
         if array is None:
             continue
         if array.dtype.kind not in "biuf":
             raise DataError(f"{path}: {name} is of {array.dtype}: expected numbers")
-        wrong = np.argwhere(~np.isfinite(array)) if array.dtype.kind == "f" else np.empty((0, 1))
+        filled = name == "x" and missing == "mean"
+        wrong = np.argwhere(np.isinf(array) if filled else ~np.isfinite(array))
         if len(wrong):
             row, *place = wrong[0].tolist()
             at = f" at {place}" if place else ""
@@ -143,7 +152,7 @@ def read_npz(path: Path, target: str | None, with_target: bool = True) -> dict[s
     return {"x": arrays["x"], name: arrays.get(name)}
 
 
-def read_csv(path: Path, target: str | None, ignore: Sequence[str]) -> Table:
+def read_csv(path: Path, target: str | None, ignore: Sequence[str], missing: str) -> Table:
     columns, lines = columns_of_csv(path)
     check_rows(path, len(lines))
     names = list(columns)
@@ -160,7 +169,7 @@ def read_csv(path: Path, target: str | None, ignore: Sequence[str]) -> Table:
         if name in ignore:
             continue
         column = np.array(cells)
-        as_numbers = numbers_of(path, name, column, lines)
+        as_numbers = numbers_of(path, name, column, lines, "never" if name == target else missing)
         if as_numbers is None:
             texts[name] = column
         else:
@@ -211,23 +220,31 @@ def check_rows(path: Path, count: int, least: int = 2) -> None:
         raise DataError(f"{path} has {count} row{'s' * (count != 1)}: expected {wanted}")
 
 
-def numbers_of(path: Path, name: str, column: np.ndarray, lines: list[int]) -> np.ndarray | None:
-    """The column as float64; None where it holds texts. One that holds both is refused, and an empty cell."""
-    check_filled(path, name, column, lines)
+def numbers_of(path: Path, name: str, column: np.ndarray, lines: list[int], missing: str) -> np.ndarray | None:
+    """The column as float64; None where it holds texts. One that holds both is refused."""
+    blank = blanks_of(column)
     try:
-        numbers = column.astype(np.float64)
+        numbers = np.where(blank, "nan", column).astype(np.float64)
     except ValueError:
         are = np.array([is_number(cell) for cell in column])
-        if not are.any():
+        if not are[~blank].any():
+            check_filled(path, name, column == "", lines, missing)
             return None
-        few = int((are if 2 * are.sum() < len(are) else ~are).argmax())  # the first one of the rarer kind
+        rarer = are if 2 * are[~blank].sum() < (~blank).sum() else ~are
+        few = int((rarer & ~blank).argmax())
         kind, others = ("a number", "texts") if are[few] else ("not a number", "numbers")
         raise DataError(
             f"{path}, line {lines[few]}, column {name!r}: {str(column[few])!r} is {kind}, and most values of the "
             f"column are {others}: correct it, or {how_to_ignore([name])}"
         ) from None
-    check_finite(path, name, numbers, lines)
+    check_filled(path, name, blank, lines, missing)
+    check_finite(path, name, numbers, blank, lines)
     return numbers
+
+
+def blanks_of(column: np.ndarray) -> np.ndarray:
+    """Where a column of numbers, as texts, has none."""
+    return np.logical_or.reduce([column == blank for blank in BLANKS])
 
 
 def how_to_ignore(names: Sequence[str]) -> str:
@@ -235,22 +252,22 @@ def how_to_ignore(names: Sequence[str]) -> str:
     return f"leave {columns} out with --ignore {shlex.quote(','.join(names))}"
 
 
-def check_filled(path: Path, name: str, column: np.ndarray, lines: list[int]) -> None:
-    empty = np.flatnonzero(column == "")
-    if len(empty):
-        others = f", as in {len(empty) - 1} more" if len(empty) > 1 else ""
-        raise DataError(
-            f"{path}, line {lines[empty[0]]}, column {name!r}: the value is missing{others}: fill it in, or remove the "
-            "row"
-        )
+def check_filled(path: Path, name: str, blank: np.ndarray, lines: list[int], missing: str) -> None:
+    """Refuses values that are missing, unless missing is "mean"; "never": it would be refused with that, too."""
+    if missing == "mean" or not blank.any():
+        return
+    others = f", as in {blank.sum() - 1} more" if blank.sum() > 1 else ""
+    remedy = "fill it in, remove the row, or train with --missing mean" if missing == "refuse" else REMEDY
+    raise DataError(f"{path}, line {lines[blank.argmax()]}, column {name!r}: the value is missing{others}: {remedy}")
 
 
-def check_finite(path: Path, name: str, numbers: np.ndarray, lines: list[int]) -> None:
-    if not np.isfinite(numbers).all():
-        wrong = int((~np.isfinite(numbers)).argmax())
+def check_finite(path: Path, name: str, numbers: np.ndarray, blank: np.ndarray, lines: list[int]) -> None:
+    wrong = ~np.isfinite(numbers) & ~blank
+    if wrong.any():
+        first = int(wrong.argmax())
         raise DataError(
-            f"{path}, line {lines[wrong]}, column {name!r}: {numbers[wrong]} is not finite: correct it or remove the "
-            "row"
+            f"{path}, line {lines[first]}, column {name!r}: {numbers[first]} is not finite: correct it or remove "
+            "the row"
         )
 
 

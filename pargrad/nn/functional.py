@@ -20,5 +20,3 @@ from pargrad.operators.products import bilinear as bilinear
 from pargrad.operators.products import cosine_similarity as cosine_similarity
 from pargrad.operators.products import pairwise_distance as pairwise_distance
 from pargrad.operators.products import pdist as pdist
-
-__all__ = [name for name in globals() if not name.startswith("_")]

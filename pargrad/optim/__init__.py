@@ -17,12 +17,27 @@ from pargrad.optim.rmsprop import RMSprop
 from pargrad.optim.rprop import Rprop
 from pargrad.optim.sgd import SGD
 
-# By name; LBFGS alone needs a closure, and is not for the trainer.
-OPTIMIZERS = {
-    kind.__name__: kind
-    for kind in (
-        SGD, Adam, AdamW, NAdam, RAdam, Adamax, Adagrad, Adadelta, RMSprop, Rprop, ASGD, Adafactor, Muon, LBFGS,
-    )
-}  # fmt: skip
+__all__ = [
+    "ASGD",
+    "LBFGS",
+    "SGD",
+    "Adadelta",
+    "Adafactor",
+    "Adagrad",
+    "Adam",
+    "AdamW",
+    "Adamax",
+    "Muon",
+    "NAdam",
+    "Optimizer",
+    "RAdam",
+    "RMSprop",
+    "Rprop",
+    "lr_scheduler",
+    "swa_utils",
+]
 
-__all__ = [*OPTIMIZERS, "Optimizer", "lr_scheduler", "swa_utils"]
+# By name; LBFGS alone needs a closure, and is not for the trainer.
+OPTIMIZERS: dict[str, type[Optimizer]] = {
+    name: kind for name in __all__ if isinstance(kind := globals()[name], type) and kind is not Optimizer
+}
