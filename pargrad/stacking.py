@@ -29,11 +29,32 @@ FLOATS = {np.dtype(np.float32), np.dtype(np.float64)}
 UNIFORM = [{dtype, *literal} for dtype in FLOATS for literal in ((), (float,))]
 
 
-class Stacked(Tensor):
+class WithoutValue(Tensor):
+    """A tensor that has a shape, and no array of its own to look at. Abstract: it says shape, ndim, array, apply."""
+
+    __slots__ = ()
+    stacked = True
+
+    def dim(self) -> int:
+        return self.ndim
+
+    def numel(self) -> int:
+        return math.prod(self.shape)
+
+    def size(self, dim: int | None = None) -> Any:
+        return self.shape if dim is None else self.shape[dim]
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def numpy(self) -> np.ndarray:
+        return self.array  # which says why not
+
+
+class Stacked(WithoutValue):
     """Tensors of one shape and dtype, as one; slices: their arrays under a leading axis."""
 
     __slots__ = ("slices",)
-    stacked = True
 
     @property
     def array(self) -> np.ndarray:
@@ -55,23 +76,11 @@ class Stacked(Tensor):
     def ndim(self) -> int:
         return self.slices.ndim - 1
 
-    def dim(self) -> int:
-        return self.ndim
-
-    def numel(self) -> int:
-        return math.prod(self.shape)
-
-    def size(self, dim: int | None = None) -> Any:
-        return self.shape if dim is None else self.shape[dim]
-
-    def __len__(self) -> int:
-        return self.shape[0]
-
-    def numpy(self) -> np.ndarray:
-        return self.array  # which says why not
-
     def detach(self) -> Tensor:
         return Stacked(self.slices)
+
+    def answer(self, question: Callable[[np.ndarray], Any]) -> Any:
+        return question(self.slices)
 
     def apply(self, rule: Rule, inputs: tuple, settings: dict[str, Any]) -> Any:
         """What `tensor.apply` does, for all slices at once."""

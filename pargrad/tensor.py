@@ -410,6 +410,11 @@ def call(rule: Rule, inputs: tuple, settings: dict[str, Any]) -> Any:
     return output
 
 
+def answer(x: Tensor, question: Callable[[np.ndarray], Any]) -> Any:
+    """What a question about a tensor's values comes to; about a stack's it is asked of all slices at once."""
+    return x.answer(question) if x.stacked else question(x.array)
+
+
 def edges_of(rule: Rule, inputs: tuple, result: Any) -> list:
     """For each input that needs a gradient, its vjp and where what that gives goes."""
     edges: list = []

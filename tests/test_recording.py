@@ -1,4 +1,4 @@
-"""A forward pass that is played again has the bits of one that is called, and what may differ is called."""
+"""A sum of losses that is played again has the bits of one that is called, and what may differ is called."""
 
 import tracemalloc
 
@@ -9,8 +9,8 @@ import pargrad as pg
 import pargrad.nn.functional as F
 from pargrad import nn, optim
 from pargrad.parallel import Trainer, recording
-from pargrad.parallel.recording import Player
-from pargrad.tensor import Tensor
+from pargrad.parallel.objective import Objective
+from pargrad.parallel.recording import NotRecordable, Played, Player, Recording, backward
 
 GENERATOR = np.random.default_rng(0)
 X, Y = GENERATOR.standard_normal((72, 1, 8, 8), dtype=np.float32), GENERATOR.integers(0, 5, 72)
@@ -114,30 +114,47 @@ def test_beside_a_loss_of_ones_own_the_model_is_called():
     assert (played, calls) == trained_by_calls(perceptron, 1, loss=loss)
 
 
+def recorded(function):
+    return lambda batch: (*function(*batch), None)
+
+
 def test_a_setting_that_is_an_array_is_not_written_down():
-    x, index = pg.randn(4, 3, requires_grad=True), np.array([0, 2])
-    with pytest.raises(recording.NotRecordable, match="setting"):
-        recording.Recording().take(lambda each: each[:, index].sum(), (x,))
+    index, model = np.array([0, 2]), nn.Linear(3, 3)
+    with pytest.raises(NotRecordable, match="setting"):
+        Recording(model).take(recorded(lambda x: (model(x)[:, index].sum(), 4)), (pg.randn(4, 3),))
+
+
+def test_another_answer_is_not_played():
+    objective, model = Objective(F.cross_entropy), nn.Linear(3, 4)
+    player, x = Player(objective, model), pg.randn(2, 3)
+    for labels, divisor in (([0, 3], 2), ([1, 1], 2), ([1, -100], 1), ([2, 2], 2)):
+        total, counted = player((x, pg.tensor(labels)))
+        assert counted == divisor
+        assert total.item() == objective(model, (x, pg.tensor(labels)))[0].item()
+        assert isinstance(total.node, Played) == (labels in ([1, 1], [2, 2]))
+    with pytest.raises(IndexError, match="class 4 is out of range"):
+        player((x, pg.tensor([0, 4])))
 
 
 def test_an_error_of_the_model_comes_without_another_around_it():
-    model = nn.Sequential(nn.Linear(3, 2))
+    player = Player(Objective(F.mse_loss), nn.Sequential(nn.Linear(3, 2)))
     with pytest.raises(RuntimeError, match="linear: expected input") as error:
-        Player(model)(Tensor(np.ones((2, 4), np.float32)))
+        player((pg.ones(2, 4), pg.ones(2, 2)))
     assert error.value.__context__ is None
 
 
 def test_playing_keeps_no_more_than_calling():
     model = nn.Sequential(*(layer for _ in range(6) for layer in (nn.Linear(256, 256), nn.ReLU())))
-    player, x = Player(model), Tensor(np.ones((2048, 256), np.float32))
+    player, batch = Player(Objective(F.mse_loss), model), (pg.ones(2048, 256), pg.zeros(2048, 256))
 
     def peak(forward):
         tracemalloc.start()
         try:
-            forward(x).sum().backward()
+            backward(forward()[0], np.ones((), np.float32), lambda *gradient: None)
             return tracemalloc.get_traced_memory()[1]
         finally:
             tracemalloc.stop()
 
-    first, played, called = peak(player), peak(player), peak(model)
+    first, played, called = (peak(each) for each in (lambda: player(batch), lambda: player(batch),
+                                                     lambda: Objective(F.mse_loss)(model, batch)))  # fmt: skip
     assert played <= 1.01 * called, (first, played, called)

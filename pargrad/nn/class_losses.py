@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import numpy as np
@@ -13,8 +14,7 @@ from pargrad.nn.terms import Terms, as_constant, checked, loss, of_elements, sam
 from pargrad.rules import RULES
 from pargrad.rules.losses import at_class
 from pargrad.rules.stacks import NotStackable
-from pargrad.stacking import Stacked
-from pargrad.tensor import Tensor, apply
+from pargrad.tensor import Tensor, answer, apply
 
 
 @loss
@@ -124,35 +124,38 @@ def classes(
 ) -> tuple[Tensor, Tensor, np.ndarray | None, bool]:
     """Input as (N, C, ...), class indices with 0 for ignored ones, which count (None: all), and whether N was added."""
     target = as_constant(target)
-    labels = target.slices if isinstance(target, Stacked) else target.array
     single = input.ndim == 1
     if single:
-        input, target, labels = input.unsqueeze(0), target.unsqueeze(0), np.expand_dims(labels, 0)
+        input, target = input.unsqueeze(0), target.unsqueeze(0)
     expected = (input.shape[0], *input.shape[2:])
-    if target.shape != expected or labels.dtype.kind not in "iu":
+    if target.shape != expected or target.dtype.kind not in "iu":
         raise ValueError(
             f"{name}: expected class indices (integers) of shape {expected} for input {input.shape}, "
-            f"got {labels.dtype} of shape {labels.shape}"
+            f"got {target.dtype} of shape {target.shape}"
         )
-    counted = None
-    low, high = (labels.min(), labels.max()) if labels.size else (0, 0)
-    if low <= ignore_index <= high:
-        if target.stacked:
-            raise NotStackable("slices may ignore different numbers of targets")
-        counted = labels != ignore_index
-        labels = np.where(counted, labels, 0)
-        low, high = labels.min(), labels.max()
-    if low < 0 or (high >= input.shape[1] and labels.size):
-        wrong = labels[(labels < 0) | (labels >= input.shape[1])]
+    if answer(target, functools.partial(all_count, number=input.shape[1], ignore_index=ignore_index)):
+        return input, target, None, single
+    if target.stacked:
+        raise NotStackable("slices may ignore different numbers of targets")
+    counted = target.array != ignore_index
+    labels = np.where(counted, target.array, 0)
+    wrong = labels[(labels < 0) | (labels >= input.shape[1])]
+    if wrong.size:
         raise IndexError(
             f"{name}: class {wrong.flat[0]} is out of range: input has {input.shape[1]} classes, so targets are 0 to "
             f"{input.shape[1] - 1} (or ignore_index={ignore_index})"
         )
-    if target.stacked:
-        return input, target, None, single
     index = Tensor(labels)
     index.cell = target.cell  # what is saved for backward is the user's memory
     return input, index, counted, single
+
+
+def all_count(labels: np.ndarray, number: int, ignore_index: int) -> bool:
+    """Whether all labels are classes, of so many, and none is ignored."""
+    if not labels.size:
+        return True
+    low, high = labels.min(), labels.max()
+    return bool(low >= 0 and high < number and not low <= ignore_index <= high)
 
 
 def class_weights(name: str, input: Tensor, weight: Any) -> Tensor | None:

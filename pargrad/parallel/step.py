@@ -16,7 +16,6 @@ import numpy as np
 
 from pargrad import random
 from pargrad.data import ArrayData, Data
-from pargrad.graph import run_backward
 from pargrad.metrics import Metric, make_metric, unasked_accuracy
 from pargrad.modes import no_grad
 from pargrad.nn import Module, Parameter
@@ -25,7 +24,7 @@ from pargrad.parallel.arena import Arena, Block, Layout, Run, Spec
 from pargrad.parallel.exchange import Lockstep, exchange_width
 from pargrad.parallel.finite import ALLOW, FINE, LOSS, PARAMETER, STOP, blocks_of, square_of, wrong_gradient
 from pargrad.parallel.objective import Objective
-from pargrad.parallel.recording import Player
+from pargrad.parallel.recording import Player, backward
 from pargrad.parallel.shards import Node, reduce_tree, shard_slice
 from pargrad.parallel.spans import recorder
 from pargrad.parallel.statistics import NOTHING, NoStatistics, ShardStatistics, move_statistics, no_exchange
@@ -152,9 +151,7 @@ class Replica:
         # Where the gradients of one shard are large, running several at once saves nothing and takes memory.
         self.stackable = max((p.numel() for p in self.parameters), default=0) <= STACKED_ELEMENTS
         self.lockstep = Lockstep(arena, work.model) if work.layout.exchange else None
-        # A loss of the user's own may write into the output, or look at the model.
-        plays = work.objective.is_own and self.lockstep is None
-        self.forward: Any = Player(work.model) if plays else work.model
+        self.objective = Player(work.objective, work.model)
         self.piece_of = functools.lru_cache(PIECES)(arena.piece_of)
         self.select(0)
 
@@ -257,7 +254,7 @@ class Replica:
             self.watch.lap(COMPUTE)
             batch = self.stacked_batch(data, step, start, parts)
             self.watch.lap(DATA)
-            total, divisor, _ = self.work.objective(self.forward, batch)
+            total, divisor = self.objective(batch)
             if not isinstance(total, Stacked) or not total.requires_grad:
                 return False
             self.arena.reached[start] = 0
@@ -298,7 +295,7 @@ class Replica:
                 self.watch.lap(COMPUTE)
                 batch = tuple(Tensor(array) for array in data.batch(indices, generator))
                 self.watch.lap(DATA)
-                total, divisor, _ = self.work.objective(self.forward, batch)
+                total, divisor = self.objective(batch)
                 self.backward(total, slot)
             self.check_buffers()
         except Exception as error:
@@ -352,9 +349,9 @@ class Replica:
                 reached[i] = 1
 
         if isinstance(total, Stacked):
-            run_backward({total.key: np.ones_like(total.slices)}, add_slices)
+            backward(total, np.ones_like(total.slices), add_slices)
         else:
-            run_backward({total.key: seed_gradient(total, None)}, add, destination=place_of_first)
+            backward(total, seed_gradient(total, None), add, destination=place_of_first)
 
     def check_buffers(self) -> None:
         for (name, module, attribute, buffer), view in zip(self.buffer_places, self.now.buffer_views):
