@@ -11,6 +11,7 @@ from pargrad import nn, optim
 from pargrad.parallel import Trainer, recording
 from pargrad.parallel.objective import Objective
 from pargrad.parallel.recording import NotRecordable, Played, Player, Recording, backward
+from pargrad.tensor import answer
 
 GENERATOR = np.random.default_rng(0)
 X, Y = GENERATOR.standard_normal((72, 1, 8, 8), dtype=np.float32), GENERATOR.integers(0, 5, 72)
@@ -122,6 +123,12 @@ def test_a_setting_that_is_an_array_is_not_written_down():
     index, model = np.array([0, 2]), nn.Linear(3, 3)
     with pytest.raises(NotRecordable, match="setting"):
         Recording(model).take(recorded(lambda x: (model(x)[:, index].sum(), 4)), (pg.randn(4, 3),))
+
+
+def test_a_question_about_what_is_computed_is_not_written_down():
+    model = nn.Linear(3, 3)
+    with pytest.raises(NotRecordable, match="computed"):
+        Recording(model).take(recorded(lambda x: (model(x) * float(answer(model(x), np.max)), 4)), (pg.randn(4, 3),))
 
 
 def test_another_answer_is_not_played():

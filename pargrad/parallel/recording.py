@@ -82,6 +82,7 @@ class Recording:
     def take(self, function: Callable, batch: tuple[Tensor, ...]) -> tuple[Tensor, float | None]:
         """Calls the function, and writes down what it does; raises NotRecordable."""
         observed = tuple(Observed(x, self, self.new_place()) for x in batch)
+        self.inputs = len(batch)
         drawn = random.using(random.NoGenerator(NotRecordable("it draws random numbers")))
         with drawn, collected_by(NoStatistics(NotRecordable("it moves a running statistic"))):
             total, self.divisor, _ = function(observed)
@@ -149,7 +150,9 @@ class Recording:
         return found
 
     def answer(self, place: int, inner: Tensor, question: Callable) -> Any:
-        """The answer to a question about values, which is to be asked again."""
+        """The answer to a question about values of the batch, which is to be asked again."""
+        if place >= self.inputs:
+            raise NotRecordable("it asks about a value that is computed")
         answer = question(values_of(inner))
         self.questions.append((place, question, answer))
         return answer

@@ -85,7 +85,8 @@ class Trainer:
     steps. A worker that dies is replaced, and the others take over its shards meanwhile, with the same bits. After more
     than max_failures failures in a row without a completed step the run ends with WorkerLostError; the model then has
     the parameters of the last completed step. Between opening and `close` the model's parameters are read-only memory
-    that the workers share.
+    that the workers share, and all else of it (a dropout's p, its list of layers) stays what it was when it was opened:
+    a later change is not seen by workers, nor by what was written down in the first step (see `recording`).
 
     >>> from pargrad.parallel import Trainer
     >>> x, y = np.eye(8, dtype=np.float32), np.arange(8) % 2
