@@ -114,7 +114,10 @@ class ClassMetric(Metric):
 
 
 class Accuracy(ClassMetric):
-    """The share of examples whose largest class score is that of their class."""
+    """The share of examples whose largest class score is that of their class; nan of none.
+
+    Shapes are those of `ClassMetric`. ValueError for others, and for a target that is no class of the scores.
+    """
 
     name = "accuracy"
 
@@ -212,7 +215,12 @@ class OfConfusions(ConfusionMatrix):
 
 
 class Precision(OfConfusions):
-    """Of the examples taken for a class, the share that is of it."""
+    """Of the examples taken for a class, the share that is of it.
+
+    average: "binary", of class 1 of two; "macro", the mean over the classes that occur; "weighted", by how many
+    examples each has; "micro", of all decisions; "per_class", an array (classes,); "auto": "binary" for two classes,
+    else "macro". 0 where nothing was taken for the class. ValueError for "binary" of more classes.
+    """
 
     kind = "precision"
 
@@ -221,7 +229,10 @@ class Precision(OfConfusions):
 
 
 class Recall(OfConfusions):
-    """Of the examples of a class, the share taken for it. "recall_macro" is known as balanced accuracy."""
+    """Of the examples of a class, the share taken for it. "recall_macro" is known as balanced accuracy.
+
+    average: as in `Precision`. 0 for a class of which there are no examples.
+    """
 
     kind = "recall"
 
@@ -230,7 +241,10 @@ class Recall(OfConfusions):
 
 
 class F1(OfConfusions):
-    """The harmonic mean of precision and recall: twice the hits over predictions and examples together."""
+    """The harmonic mean of precision and recall: twice the hits over predictions and examples together.
+
+    average: as in `Precision`.
+    """
 
     kind = "f1"
 
@@ -257,7 +271,7 @@ class NumberMetric(Metric):
 
 
 class MeanAbsoluteError(NumberMetric):
-    """The mean of |output - target| over all numbers."""
+    """The mean of |output - target| over all numbers, in float64; ValueError unless both have one shape."""
 
     name = "mean_absolute_error"
 
@@ -270,7 +284,7 @@ class MeanAbsoluteError(NumberMetric):
 
 
 class MeanSquaredError(NumberMetric):
-    """The mean of (output - target)**2 over all numbers."""
+    """The mean of (output - target)**2 over all numbers, in float64; ValueError unless both have one shape."""
 
     name = "mean_squared_error"
 

@@ -122,10 +122,10 @@ FORGOTTEN = "done[(begins < start + size) & (begins + done[:, 1] > start)] = 0"
 BROKEN = {
     "a node's mark does not say its size": (Replica.gradient_once, "step.number, size)", "step.number, 1)"),
     "a node is complete when it is begun": (Replica.gradient_once, FORGOTTEN, "done[start] = mark"),
-    "the current half is written": (Replica.update_one, "self.next.parameters", "self.now.parameters"),
-    "the next half is read": (Replica.update_one, "in self.now.states", "in self.next.states"),
+    "the current half is written": (Replica.update_one, "self.piece_of(1 - self.half", "self.piece_of(self.half"),
+    "the next half is read": (Replica.update_one, "= state[:count]", "= new_state[:count]"),
     "a step that is taken again is counted again": (
-        Replica.update, "self.now.steps[i] + bool", "max(self.next.steps[i], self.now.steps[i]) + bool"),
+        Replica.update, "= taken[i] + ever[i]", "= max(int(self.next.steps[i]), taken[i]) + ever[i]"),
     "gradients are added in the order of workers": (
         Replica.reduce, "return reduce_tree(level, np.add)", "return sum_in_order(level)"),
     "nobody waits for the gradients": (Member.step, "self.meet(meet)  # every node is", "pass  #"),

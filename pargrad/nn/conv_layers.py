@@ -146,7 +146,12 @@ class ForwardConvolution(Convolution):
 
 
 class Conv1d(ForwardConvolution):
-    """A convolution of (N, C, L) or (C, L): https://docs.pytorch.org/docs/stable/generated/torch.nn.Conv1d.html"""
+    """A convolution of (N, C, L) or (C, L) by weight (out_channels, in_channels / groups, kernel_size).
+
+    The output has floor((L + 2 * padding - dilation * (kernel_size - 1) - 1) / stride) + 1 positions, with
+    padding="same" L. RuntimeError for an input of other channels, of another dtype or smaller than the kernel.
+    https://docs.pytorch.org/docs/stable/generated/torch.nn.Conv1d.html
+    """
 
     dims = 1
     function = staticmethod(F.conv1d)
@@ -154,6 +159,8 @@ class Conv1d(ForwardConvolution):
 
 class Conv2d(ForwardConvolution):
     """A convolution of (N, C, H, W) or (C, H, W): https://docs.pytorch.org/docs/stable/generated/torch.nn.Conv2d.html
+
+    Each of H and W becomes what L does in `Conv1d`; a setting is one number for both, or a pair.
 
     >>> nn.Conv2d(3, 16, kernel_size=3, padding="same")(pg.randn(8, 3, 28, 28)).shape
     (8, 16, 28, 28)
@@ -165,6 +172,8 @@ class Conv2d(ForwardConvolution):
 
 class Conv3d(ForwardConvolution):
     """A convolution of (N, C, D, H, W) or (C, D, H, W).
+
+    Each of D, H and W becomes what L does in `Conv1d`; a setting is one number for all, or three.
 
     https://docs.pytorch.org/docs/stable/generated/torch.nn.Conv3d.html
     """
@@ -230,7 +239,10 @@ class TransposedConvolution(Convolution):
 
 
 class ConvTranspose1d(TransposedConvolution):
-    """The gradient of a Conv1d by its input.
+    """The gradient of a Conv1d by its input, of (N, C, L) or (C, L): weight (in_channels, out_channels / groups, k).
+
+    The output has (L - 1) * stride - 2 * padding + dilation * (kernel_size - 1) + 1 + output_padding positions;
+    output_padding must be below stride or dilation: RuntimeError. The call takes an output_size in its place.
 
     https://docs.pytorch.org/docs/stable/generated/torch.nn.ConvTranspose1d.html
     """
@@ -240,7 +252,7 @@ class ConvTranspose1d(TransposedConvolution):
 
 
 class ConvTranspose2d(TransposedConvolution):
-    """The gradient of a Conv2d by its input.
+    """The gradient of a Conv2d by its input, of (N, C, H, W) or (C, H, W), with the sizes of `ConvTranspose1d`.
 
     https://docs.pytorch.org/docs/stable/generated/torch.nn.ConvTranspose2d.html
     """
@@ -250,7 +262,7 @@ class ConvTranspose2d(TransposedConvolution):
 
 
 class ConvTranspose3d(TransposedConvolution):
-    """The gradient of a Conv3d by its input.
+    """The gradient of a Conv3d by its input, of (N, C, D, H, W) or (C, D, H, W), with the sizes of `ConvTranspose1d`.
 
     https://docs.pytorch.org/docs/stable/generated/torch.nn.ConvTranspose3d.html
     """

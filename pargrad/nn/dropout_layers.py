@@ -28,7 +28,10 @@ class DropoutLayer(Module):
 
 
 class Dropout(DropoutLayer):
-    """While training, zeroes elements with probability p and divides the others by 1 - p."""
+    """While training, zeroes elements with probability p and divides the others by 1 - p (Srivastava et al. 2014).
+
+    In evaluation the input is given back. ValueError for a p outside of [0, 1].
+    """
 
     function = staticmethod(F.dropout)
 
@@ -40,7 +43,7 @@ class Dropout1d(DropoutLayer):
 
 
 class Dropout2d(DropoutLayer):
-    """Dropout of whole channels of (N, C, H, W)."""
+    """Dropout of whole channels of (N, C, H, W); (N, C, L) is taken as Dropout1d takes it, as torch has it."""
 
     function = staticmethod(F.dropout2d)
 
@@ -58,7 +61,7 @@ class AlphaDropout(DropoutLayer):
 
 
 class FeatureAlphaDropout(DropoutLayer):
-    """AlphaDropout of whole channels."""
+    """AlphaDropout of whole channels, dim 1 of (N, C, ...); RuntimeError for fewer than 2 dimensions."""
 
     function = staticmethod(F.feature_alpha_dropout)
 

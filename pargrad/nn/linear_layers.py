@@ -63,6 +63,8 @@ class Linear(Module):
 class Bilinear(Module):
     """y[..., k] = x1 @ weight[k] @ x2 + bias[k]: weight (out_features, in1_features, in2_features).
 
+    The inputs agree in all but the last dimension: RuntimeError where they do not, there is no broadcast.
+
     https://docs.pytorch.org/docs/stable/generated/torch.nn.Bilinear.html
     """
 
@@ -143,7 +145,8 @@ def check_matrix(embeddings: Tensor) -> None:
 class Embedding(Table):
     """Row i of a table for each integer i of the input: https://docs.pytorch.org/docs/stable/generated/torch.nn.Embedding.html
 
-    There are no sparse gradients: sparse=True is refused.
+    input (...), of integers, gives (..., embedding_dim); IndexError for one that is not from 0 to num_embeddings - 1.
+    padding_idx: a row that begins as 0 and is given no gradient. There are no sparse gradients: sparse=True is refused.
     """
 
     def __init__(
@@ -206,6 +209,8 @@ class Embedding(Table):
 class EmbeddingBag(Table):
     """Sums, means or maxima of rows of a table: https://docs.pytorch.org/docs/stable/generated/torch.nn.EmbeddingBag.html
 
+    input (bags, rows in each), or (rows,) with offsets (bags,), where each bag begins, gives (bags, embedding_dim);
+    mode: "sum", "mean" or "max". per_sample_weights, for "sum" alone, are of input's shape.
     There are no sparse gradients: sparse=True is refused.
     """
 
@@ -281,7 +286,7 @@ class EmbeddingBag(Table):
 
 
 class CosineSimilarity(Module):
-    """The cosine of the angle between two inputs along a dimension."""
+    """The cosine of the angle between two inputs along a dimension, which goes: (N, D) gives (N,)."""
 
     def __init__(self, dim: int = 1, eps: float = 1e-8):
         self.dim = dim
@@ -292,7 +297,7 @@ class CosineSimilarity(Module):
 
 
 class PairwiseDistance(Module):
-    """The p-norm of the difference of two inputs along the last dimension."""
+    """The p-norm of x1 - x2 + eps along the last dimension: (N, D) gives (N,), with keepdim (N, 1)."""
 
     def __init__(self, p: float = 2.0, eps: float = 1e-6, keepdim: bool = False):
         self.norm = p

@@ -68,6 +68,8 @@ def smooth_l1_loss(
 ) -> Any:
     """|input - target|, rounded off by a parabola where it is below beta (Girshick 2015).
 
+    input and target of one shape: ValueError. RuntimeError for a beta below 0.
+
     https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.smooth_l1_loss.html
     """
     reduction, target = checked(reduction, size_average, reduce), along_target("smooth_l1_loss", input, target)
@@ -106,6 +108,9 @@ def binary_cross_entropy(
 ) -> Any:
     """-target log input - (1 - target) log(1 - input), of probabilities; no logarithm is less than -100.
 
+    target, of input's shape and dtype, in [0, 1]; weight: factors, which broadcast. RuntimeError for an input outside
+    of [0, 1]: binary_cross_entropy_with_logits takes scores.
+
     https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.binary_cross_entropy.html
     """
     reduction, target = checked(reduction, size_average, reduce), along_target("binary_cross_entropy", input, target)
@@ -130,6 +135,8 @@ def binary_cross_entropy_with_logits(
     pos_weight: Tensor | None = None,
 ) -> Any:
     """Cross entropy of sigmoid(input) with target in [0, 1], elementwise; pos_weight scales the positive part.
+
+    target of input's shape, else ValueError; integers will do. pos_weight, such as (classes,), and weight broadcast.
 
     https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.binary_cross_entropy_with_logits.html
     """
@@ -255,6 +262,8 @@ def hinge_embedding_loss(
     reduction: str = "mean",
 ) -> Any:
     """input where the target is 1, max(0, margin - input) where it is -1.
+
+    input: distances; target of the same shape: ValueError.
 
     https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.hinge_embedding_loss.html
     """

@@ -124,7 +124,12 @@ class BatchNorm(RunningNorm):
 
 
 class BatchNorm1d(BatchNorm):
-    """Of (N, C) or (N, C, L): https://docs.pytorch.org/docs/stable/generated/torch.nn.BatchNorm1d.html
+    """Each channel of (N, C) or (N, C, L) with mean 0 and variance 1, times weight plus bias, both (C,).
+
+    While training, over the batch, ValueError where a channel has one value; in evaluation by the running statistics
+    if it tracks them. These move by `momentum` a batch; with momentum=None they are the mean of all batches.
+    Ioffe and Szegedy 2015.
+    https://docs.pytorch.org/docs/stable/generated/torch.nn.BatchNorm1d.html
 
     >>> layer = nn.BatchNorm1d(3)
     >>> _ = layer(pg.tensor([[0.0, 1.0, 2.0], [2.0, 3.0, 4.0]]))
@@ -136,13 +141,19 @@ class BatchNorm1d(BatchNorm):
 
 
 class BatchNorm2d(BatchNorm):
-    """Of (N, C, H, W): https://docs.pytorch.org/docs/stable/generated/torch.nn.BatchNorm2d.html"""
+    """As `BatchNorm1d`, of (N, C, H, W): ValueError for another number of dimensions.
+
+    https://docs.pytorch.org/docs/stable/generated/torch.nn.BatchNorm2d.html
+    """
 
     dimensions = (4,)
 
 
 class BatchNorm3d(BatchNorm):
-    """Of (N, C, D, H, W): https://docs.pytorch.org/docs/stable/generated/torch.nn.BatchNorm3d.html"""
+    """As `BatchNorm1d`, of (N, C, D, H, W): ValueError for another number of dimensions.
+
+    https://docs.pytorch.org/docs/stable/generated/torch.nn.BatchNorm3d.html
+    """
 
     dimensions = (5,)
 
@@ -236,19 +247,30 @@ class InstanceNorm(RunningNorm):
 
 
 class InstanceNorm1d(InstanceNorm):
-    """Of (N, C, L) or (C, L): https://docs.pytorch.org/docs/stable/generated/torch.nn.InstanceNorm1d.html"""
+    """Each channel of each example of (N, C, L) or (C, L) with mean 0 and variance 1 (Ulyanov et al. 2016).
+
+    Without track_running_stats in evaluation, too. ValueError where a channel of an example has one value, and with
+    affine for other than num_features channels.
+    https://docs.pytorch.org/docs/stable/generated/torch.nn.InstanceNorm1d.html
+    """
 
     dimensions = (2, 3)
 
 
 class InstanceNorm2d(InstanceNorm):
-    """Of (N, C, H, W) or (C, H, W): https://docs.pytorch.org/docs/stable/generated/torch.nn.InstanceNorm2d.html"""
+    """As `InstanceNorm1d`, of (N, C, H, W) or (C, H, W).
+
+    https://docs.pytorch.org/docs/stable/generated/torch.nn.InstanceNorm2d.html
+    """
 
     dimensions = (3, 4)
 
 
 class InstanceNorm3d(InstanceNorm):
-    """Of (N, C, D, H, W) or (C, D, H, W): https://docs.pytorch.org/docs/stable/generated/torch.nn.InstanceNorm3d.html"""
+    """As `InstanceNorm1d`, of (N, C, D, H, W) or (C, D, H, W).
+
+    https://docs.pytorch.org/docs/stable/generated/torch.nn.InstanceNorm3d.html
+    """
 
     dimensions = (4, 5)
 
@@ -296,6 +318,8 @@ class LayerNorm(Scaled):
 
 class GroupNorm(Scaled):
     """Mean 0 and variance 1 over each group of channels of each example, times weight plus bias, per channel.
+
+    input (N, num_channels, ...), output the same. ValueError where num_groups does not divide num_channels.
 
     https://docs.pytorch.org/docs/stable/generated/torch.nn.GroupNorm.html
     """

@@ -19,7 +19,9 @@ from pargrad.tensor import Tensor
 
 
 class LinearCrossEntropyLoss(Module):
-    """The cross entropy of a linear layer's outputs.
+    """The cross entropy of a linear layer's outputs: input (N, in_features), target (N,), or (N, *out_features).
+
+    Every position of out_features has num_classes scores of its own.
 
     https://docs.pytorch.org/docs/stable/generated/torch.nn.LinearCrossEntropyLoss.html
     """
@@ -89,6 +91,7 @@ class AdaptiveLogSoftmaxWithLoss(Module):
 
     cutoffs: where clusters begin; the classes before the first are scored by `head`, as are the clusters, the classes
     in a cluster by its part of `tail`, whose width shrinks by div_value from each to the next. Grave et al. 2017.
+    input (N, in_features) and target (N,) give (output, loss): the targets' log probabilities, and minus their mean.
     https://docs.pytorch.org/docs/stable/generated/torch.nn.AdaptiveLogSoftmaxWithLoss.html
     """
 

@@ -23,6 +23,8 @@ def margin_ranking_loss(
 ) -> Any:
     """max(0, margin - target * (input1 - input2)): target 1 wants input1 to be larger, -1 input2.
 
+    Shapes broadcast, but must have as many dimensions: RuntimeError.
+
     https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.margin_ranking_loss.html
     """
     reduction, target = checked(reduction, size_average, reduce), as_constant(target)
@@ -75,6 +77,8 @@ def triplet_margin_loss(
     reduction: str = "mean",
 ) -> Any:
     """max(0, margin + distance(anchor, positive) - distance(anchor, negative)), distances of p-norms.
+
+    All three (N, D) or (D,), with reduction="none" (N,). ValueError for a margin of 0 or below.
 
     swap: the distance of positive and negative counts where it is smaller than the anchor's (Balntas et al. 2016).
     https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.triplet_margin_loss.html

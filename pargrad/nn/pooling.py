@@ -327,7 +327,7 @@ def fractional_max_pooling(
     """The largest elements of windows at distances drawn by chance, of input (N, C, *sizes) or (C, *sizes).
 
     output_size, or output_ratio, its ratio to the input's: how many windows there are (Graham 2014).
-    https://docs.pytorch.org/docs/stable/generated/torch.nn.FractionalMaxPool2d.html
+    https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.NAME.html
     """
     images, _ = batched(name, input, dims)
     sizes, kernel = images.shape[2:], each(name, "kernel_size", kernel_size, dims, 1)

@@ -53,14 +53,22 @@ class MaxPool(Pooling):
 
 
 class MaxPool1d(MaxPool):
-    """Of (N, C, L) or (C, L): https://docs.pytorch.org/docs/stable/generated/torch.nn.MaxPool1d.html"""
+    """The largest element of each window of (N, C, L) or (C, L); stride is by default the kernel_size.
+
+    The output has floor((L + 2 * padding - dilation * (kernel_size - 1) - 1) / stride) + 1 positions, rounded up with
+    ceil_mode, unless the last window would begin behind the input. padding is at most half of the window: RuntimeError.
+    return_indices: (values, indices), int64, for MaxUnpool1d.
+    https://docs.pytorch.org/docs/stable/generated/torch.nn.MaxPool1d.html
+    """
 
     dims = 1
     function = staticmethod(F.max_pool1d)
 
 
 class MaxPool2d(MaxPool):
-    """Of (N, C, H, W) or (C, H, W): https://docs.pytorch.org/docs/stable/generated/torch.nn.MaxPool2d.html
+    """The largest element of each window of (N, C, H, W) or (C, H, W), in the sizes of `MaxPool1d`.
+
+    https://docs.pytorch.org/docs/stable/generated/torch.nn.MaxPool2d.html
 
     >>> nn.MaxPool2d(2)(pg.arange(16.0).reshape(1, 4, 4))
     tensor([[[ 5.,  7.],
@@ -72,7 +80,10 @@ class MaxPool2d(MaxPool):
 
 
 class MaxPool3d(MaxPool):
-    """Of (N, C, D, H, W) or (C, D, H, W): https://docs.pytorch.org/docs/stable/generated/torch.nn.MaxPool3d.html"""
+    """The largest element of each window of (N, C, D, H, W) or (C, D, H, W), in the sizes of `MaxPool1d`.
+
+    https://docs.pytorch.org/docs/stable/generated/torch.nn.MaxPool3d.html
+    """
 
     dims = 3
     function = staticmethod(F.max_pool3d)
@@ -92,21 +103,32 @@ class MaxUnpool(Pooling):
 
 
 class MaxUnpool1d(MaxUnpool):
-    """Of (N, C, L) or (C, L): https://docs.pytorch.org/docs/stable/generated/torch.nn.MaxUnpool1d.html"""
+    """Zeros, with the elements of (N, C, L) or (C, L) where MaxPool1d found them: indices, integers of the same shape.
+
+    The output has (L - 1) * stride - 2 * padding + kernel_size positions; output_size, which the call takes, may differ
+    from that by less than the stride. RuntimeError for an index outside.
+    https://docs.pytorch.org/docs/stable/generated/torch.nn.MaxUnpool1d.html
+    """
 
     dims = 1
     function = staticmethod(F.max_unpool1d)
 
 
 class MaxUnpool2d(MaxUnpool):
-    """Of (N, C, H, W) or (C, H, W): https://docs.pytorch.org/docs/stable/generated/torch.nn.MaxUnpool2d.html"""
+    """As `MaxUnpool1d`, of (N, C, H, W) or (C, H, W) and indices of the same shape.
+
+    https://docs.pytorch.org/docs/stable/generated/torch.nn.MaxUnpool2d.html
+    """
 
     dims = 2
     function = staticmethod(F.max_unpool2d)
 
 
 class MaxUnpool3d(MaxUnpool):
-    """Of (N, C, D, H, W) or (C, D, H, W): https://docs.pytorch.org/docs/stable/generated/torch.nn.MaxUnpool3d.html"""
+    """As `MaxUnpool1d`, of (N, C, D, H, W) or (C, D, H, W) and indices of the same shape.
+
+    https://docs.pytorch.org/docs/stable/generated/torch.nn.MaxUnpool3d.html
+    """
 
     dims = 3
     function = staticmethod(F.max_unpool3d)
@@ -146,7 +168,9 @@ class FractionalMaxPool(Pooling):
 
 
 class FractionalMaxPool2d(FractionalMaxPool):
-    """Of (N, C, H, W) or (C, H, W).
+    """The largest elements of windows of (N, C, H, W) or (C, H, W) at distances drawn by chance (Graham 2014).
+
+    Either output_size or output_ratio, from 0 to 1, says how many windows there are: ValueError for both or neither.
 
     https://docs.pytorch.org/docs/stable/generated/torch.nn.FractionalMaxPool2d.html
     """
@@ -156,7 +180,9 @@ class FractionalMaxPool2d(FractionalMaxPool):
 
 
 class FractionalMaxPool3d(FractionalMaxPool):
-    """Of (N, C, D, H, W) or (C, D, H, W).
+    """The largest elements of windows of (N, C, D, H, W) or (C, D, H, W) at distances drawn by chance (Graham 2014).
+
+    Either output_size or output_ratio, from 0 to 1, says how many windows there are: ValueError for both or neither.
 
     https://docs.pytorch.org/docs/stable/generated/torch.nn.FractionalMaxPool3d.html
     """
@@ -169,7 +195,10 @@ class FractionalMaxPool3d(FractionalMaxPool):
 
 
 class AvgPool1d(Pooling):
-    """Of (N, C, L) or (C, L): https://docs.pytorch.org/docs/stable/generated/torch.nn.AvgPool1d.html"""
+    """The mean of each window of (N, C, L) or (C, L), in the sizes of `MaxPool1d`; integers become floats.
+
+    https://docs.pytorch.org/docs/stable/generated/torch.nn.AvgPool1d.html
+    """
 
     dims = 1
     told = ("kernel_size", "stride", "padding")
@@ -218,14 +247,22 @@ class AvgPool(Pooling):
 
 
 class AvgPool2d(AvgPool):
-    """Of (N, C, H, W) or (C, H, W): https://docs.pytorch.org/docs/stable/generated/torch.nn.AvgPool2d.html"""
+    """The mean of each window of (N, C, H, W) or (C, H, W), in the sizes of `MaxPool1d`.
+
+    count_include_pad=False: padding is no part of the mean.
+    https://docs.pytorch.org/docs/stable/generated/torch.nn.AvgPool2d.html
+    """
 
     dims = 2
     function = staticmethod(F.avg_pool2d)
 
 
 class AvgPool3d(AvgPool):
-    """Of (N, C, D, H, W) or (C, D, H, W): https://docs.pytorch.org/docs/stable/generated/torch.nn.AvgPool3d.html"""
+    """The mean of each window of (N, C, D, H, W) or (C, D, H, W), in the sizes of `MaxPool1d`.
+
+    count_include_pad=False: padding is no part of the mean.
+    https://docs.pytorch.org/docs/stable/generated/torch.nn.AvgPool3d.html
+    """
 
     dims = 3
     function = staticmethod(F.avg_pool3d)
@@ -247,21 +284,30 @@ class LPPool(Pooling):
 
 
 class LPPool1d(LPPool):
-    """Of (N, C, L) or (C, L): https://docs.pytorch.org/docs/stable/generated/torch.nn.LPPool1d.html"""
+    """The norm_type-norm of each window of (N, C, L) or (C, L), in the sizes of `MaxPool1d`.
+
+    https://docs.pytorch.org/docs/stable/generated/torch.nn.LPPool1d.html
+    """
 
     dims = 1
     function = staticmethod(F.lp_pool1d)
 
 
 class LPPool2d(LPPool):
-    """Of (N, C, H, W) or (C, H, W): https://docs.pytorch.org/docs/stable/generated/torch.nn.LPPool2d.html"""
+    """The norm_type-norm of each window of (N, C, H, W) or (C, H, W), in the sizes of `MaxPool1d`.
+
+    https://docs.pytorch.org/docs/stable/generated/torch.nn.LPPool2d.html
+    """
 
     dims = 2
     function = staticmethod(F.lp_pool2d)
 
 
 class LPPool3d(LPPool):
-    """Of (N, C, D, H, W) or (C, D, H, W): https://docs.pytorch.org/docs/stable/generated/torch.nn.LPPool3d.html"""
+    """The norm_type-norm of each window of (N, C, D, H, W) or (C, D, H, W), in the sizes of `MaxPool1d`.
+
+    https://docs.pytorch.org/docs/stable/generated/torch.nn.LPPool3d.html
+    """
 
     dims = 3
     function = staticmethod(F.lp_pool3d)
@@ -283,14 +329,19 @@ class AdaptiveAvgPool(Pooling):
 
 
 class AdaptiveAvgPool1d(AdaptiveAvgPool):
-    """Of (N, C, L) or (C, L): https://docs.pytorch.org/docs/stable/generated/torch.nn.AdaptiveAvgPool1d.html"""
+    """The means of output_size windows that cover (N, C, L) or (C, L) evenly.
+
+    https://docs.pytorch.org/docs/stable/generated/torch.nn.AdaptiveAvgPool1d.html
+    """
 
     dims = 1
     function = staticmethod(F.adaptive_avg_pool1d)
 
 
 class AdaptiveAvgPool2d(AdaptiveAvgPool):
-    """Of (N, C, H, W) or (C, H, W).
+    """The means of windows that cover (N, C, H, W) or (C, H, W) evenly, so many in each dimension.
+
+    output_size: a number, or two, of which None keeps a size.
 
     https://docs.pytorch.org/docs/stable/generated/torch.nn.AdaptiveAvgPool2d.html
     """
@@ -300,7 +351,9 @@ class AdaptiveAvgPool2d(AdaptiveAvgPool):
 
 
 class AdaptiveAvgPool3d(AdaptiveAvgPool):
-    """Of (N, C, D, H, W) or (C, D, H, W).
+    """The means of windows that cover (N, C, D, H, W) or (C, D, H, W) evenly, so many in each dimension.
+
+    output_size: a number, or three, of which None keeps a size.
 
     https://docs.pytorch.org/docs/stable/generated/torch.nn.AdaptiveAvgPool3d.html
     """
@@ -323,14 +376,20 @@ class AdaptiveMaxPool(Pooling):
 
 
 class AdaptiveMaxPool1d(AdaptiveMaxPool):
-    """Of (N, C, L) or (C, L): https://docs.pytorch.org/docs/stable/generated/torch.nn.AdaptiveMaxPool1d.html"""
+    """The largest elements of output_size windows that cover (N, C, L) or (C, L) evenly.
+
+    return_indices: (values, indices), int64.
+    https://docs.pytorch.org/docs/stable/generated/torch.nn.AdaptiveMaxPool1d.html
+    """
 
     dims = 1
     function = staticmethod(F.adaptive_max_pool1d)
 
 
 class AdaptiveMaxPool2d(AdaptiveMaxPool):
-    """Of (N, C, H, W) or (C, H, W).
+    """The largest elements of windows that cover (N, C, H, W) or (C, H, W) evenly.
+
+    output_size: as in `AdaptiveAvgPool2d`. return_indices: (values, indices), int64.
 
     https://docs.pytorch.org/docs/stable/generated/torch.nn.AdaptiveMaxPool2d.html
     """
@@ -340,7 +399,9 @@ class AdaptiveMaxPool2d(AdaptiveMaxPool):
 
 
 class AdaptiveMaxPool3d(AdaptiveMaxPool):
-    """Of (N, C, D, H, W) or (C, D, H, W).
+    """The largest elements of windows that cover (N, C, D, H, W) or (C, D, H, W) evenly.
+
+    output_size: as in `AdaptiveAvgPool3d`. return_indices: (values, indices), int64.
 
     https://docs.pytorch.org/docs/stable/generated/torch.nn.AdaptiveMaxPool3d.html
     """

@@ -276,8 +276,9 @@ class RNNBase(Module):
 class RNN(RNNBase):
     """h_t = tanh (or relu) of W_ih x_t + b_ih + W_hh h_(t-1) + b_hh, in layers, each on what the one below gives.
 
-    input (L, N, input_size), with batch_first (N, L, input_size), or (L, input_size); hx (layers * directions, N,
-    hidden_size). https://docs.pytorch.org/docs/stable/generated/torch.nn.RNN.html
+    input (L, N, input_size), with batch_first (N, L, input_size), or (L, input_size); hx and the state it gives
+    (layers * directions, N, hidden_size); outputs (L, N, directions * hidden_size).
+    https://docs.pytorch.org/docs/stable/generated/torch.nn.RNN.html
     """
 
     def __init__(
@@ -303,7 +304,8 @@ class RNN(RNNBase):
 class LSTM(RNNBase):
     """Long short-term memory: hx and the state it gives are (h, c); with proj_size, h is a projection of that size.
 
-    input (L, N, input_size), with batch_first (N, L, input_size), or (L, input_size).
+    input (L, N, input_size), with batch_first (N, L, input_size), or (L, input_size). The arguments are those of
+    `RNNBase` that follow its mode. Hochreiter and Schmidhuber 1997.
     https://docs.pytorch.org/docs/stable/generated/torch.nn.LSTM.html
 
     >>> outputs, (h, c) = nn.LSTM(10, 20, num_layers=2)(pg.randn(5, 3, 10))
@@ -316,7 +318,10 @@ class LSTM(RNNBase):
 
 
 class GRU(RNNBase):
-    """Gated recurrent units. input (L, N, input_size), with batch_first (N, L, input_size), or (L, input_size).
+    """Gated recurrent units (Cho et al. 2014), with the arguments of `RNNBase` that follow its mode.
+
+    input (L, N, input_size), with batch_first (N, L, input_size), or (L, input_size), of the weights' dtype: ValueError
+    for another. Gives outputs (L, N, directions * hidden_size) and h (layers * directions, N, hidden_size).
 
     https://docs.pytorch.org/docs/stable/generated/torch.nn.GRU.html
     """
@@ -385,7 +390,7 @@ class RNNCellBase(Module):
 
 
 class RNNCell(RNNCellBase):
-    """h' = tanh (or relu) of W_ih x + b_ih + W_hh h + b_hh.
+    """h' = tanh (or relu) of W_ih x + b_ih + W_hh h + b_hh: x (N, input_size), h (N, hidden_size), or both without N.
 
     https://docs.pytorch.org/docs/stable/generated/torch.nn.RNNCell.html
     """
@@ -409,7 +414,9 @@ class RNNCell(RNNCellBase):
 
 
 class LSTMCell(RNNCellBase):
-    """One step of an LSTM: hx and what it gives are (h, c).
+    """One step of an LSTM: hx and what it gives are (h, c), each (N, hidden_size) or (hidden_size,).
+
+    input (N, input_size) or (input_size,); without hx both begin as zeros. RuntimeError for other shapes.
 
     https://docs.pytorch.org/docs/stable/generated/torch.nn.LSTMCell.html
     """
@@ -424,7 +431,10 @@ class LSTMCell(RNNCellBase):
 
 
 class GRUCell(RNNCellBase):
-    """One step of a GRU: https://docs.pytorch.org/docs/stable/generated/torch.nn.GRUCell.html"""
+    """One step of a GRU: input (N, input_size), hx and what it gives (N, hidden_size), or all without N.
+
+    https://docs.pytorch.org/docs/stable/generated/torch.nn.GRUCell.html
+    """
 
     mode = "GRU"
 

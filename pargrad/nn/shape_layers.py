@@ -22,7 +22,7 @@ class Telling(Module):
 
 
 class Flatten(Telling):
-    """The dimensions from start_dim to end_dim as one: by default all but the batch's."""
+    """The dimensions from start_dim to end_dim as one: by default (N, C, H, W) as (N, C * H * W)."""
 
     told = ("start_dim", "end_dim")
 
@@ -35,7 +35,10 @@ class Flatten(Telling):
 
 
 class Unflatten(Telling):
-    """The dimension `dim` as several, of the sizes unflattened_size; names of dimensions are not here."""
+    """The dimension `dim` as several, of the sizes unflattened_size; names of dimensions are not here.
+
+    One size may be -1: what is left. RuntimeError where the sizes do not multiply to the dimension's.
+    """
 
     told = ("dim", "unflattened_size")
 
@@ -55,7 +58,10 @@ class Unflatten(Telling):
 
 
 class Unfold(Telling):
-    """The windows of images as columns: https://docs.pytorch.org/docs/stable/generated/torch.nn.Unfold.html"""
+    """The windows of images (N, C, H, W) or (C, H, W) as columns (N, C * kernel, windows) or without N.
+
+    https://docs.pytorch.org/docs/stable/generated/torch.nn.Unfold.html
+    """
 
     told = ("kernel_size", "dilation", "padding", "stride")
 
@@ -70,7 +76,9 @@ class Unfold(Telling):
 
 
 class Fold(Telling):
-    """Columns as images, added up where windows overlap.
+    """Columns (N, C * kernel, windows) as images (N, C, *output_size), or without N, added up where windows overlap.
+
+    RuntimeError where an image of that size has another number of windows.
 
     https://docs.pytorch.org/docs/stable/generated/torch.nn.Fold.html
     """
@@ -186,7 +194,10 @@ class ZeroPad3d(ZeroPad):
 
 
 class ReflectionPad1d(Padding):
-    """(N, C, L) or (C, L) mirrored at its ends, which are not repeated."""
+    """(N, C, L) or (C, L) mirrored at its ends, which are not repeated.
+
+    padding: (before, after), or one number for both, below L: RuntimeError.
+    """
 
     dims, mode = 1, "reflect"
 
@@ -243,7 +254,12 @@ class CircularPad3d(Padding):
 
 
 class Upsample(Module):
-    """The input in another size: https://docs.pytorch.org/docs/stable/generated/torch.nn.Upsample.html"""
+    """Images (N, C, *sizes) in another size: size, or floor(scale_factor * the old one).
+
+    ValueError for both or neither. mode: as in `functional.interpolate`, NotImplementedError where it is not for so
+    many dimensions.
+    https://docs.pytorch.org/docs/stable/generated/torch.nn.Upsample.html
+    """
 
     def __init__(
         self,
@@ -274,14 +290,14 @@ class Upsample(Module):
 
 
 class UpsamplingNearest2d(Upsample):
-    """Upsample with mode="nearest"."""
+    """Upsample of (N, C, H, W) with mode="nearest"."""
 
     def __init__(self, size: Several | None = None, scale_factor: Any = None):
         super().__init__(size, scale_factor, mode="nearest")
 
 
 class UpsamplingBilinear2d(Upsample):
-    """Upsample with mode="bilinear" and align_corners=True."""
+    """Upsample of (N, C, H, W) with mode="bilinear" and align_corners=True."""
 
     def __init__(self, size: Several | None = None, scale_factor: Any = None):
         super().__init__(size, scale_factor, mode="bilinear", align_corners=True)
@@ -312,7 +328,7 @@ class PixelUnshuffle(Telling):
 
 
 class ChannelShuffle(Telling):
-    """Channels in another order: the first of each group, then the second of each (Zhang et al. 2018)."""
+    """Channels of (N, C, *sizes) in another order: the first of each group, then the second (Zhang et al. 2018)."""
 
     told = ("groups",)
 

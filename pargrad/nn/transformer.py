@@ -31,7 +31,8 @@ class MultiheadAttention(Module):
     """Attention in `num_heads` subspaces of embed_dim: the output and, where need_weights, the weights.
 
     query (L, N, embed_dim), key (S, N, kdim), value (S, N, vdim); with batch_first N comes first; without a batch
-    there is no N. Masks are as in `functional.multi_head_attention_forward`. Vaswani et al. 2017 (arXiv 1706.03762).
+    there is no N. Gives (L, N, embed_dim) and (N, L, S), the heads' mean, or with average_attn_weights=False (N, heads,
+    L, S). Masks are as in `functional.multi_head_attention_forward`. Vaswani et al. 2017 (arXiv 1706.03762).
     https://docs.pytorch.org/docs/stable/generated/torch.nn.MultiheadAttention.html
     """
 
@@ -227,6 +228,7 @@ class TransformerEncoderLayer(TransformerLayer):
 class TransformerDecoderLayer(TransformerLayer):
     """As an encoder's layer, with attention to `memory`, what the encoder gave, between its two parts.
 
+    tgt (T, N, d_model) and memory (S, N, d_model), with batch_first N first, or both without N; gives tgt's shape.
     https://docs.pytorch.org/docs/stable/generated/torch.nn.TransformerDecoderLayer.html
     """
 
@@ -277,7 +279,7 @@ def copies(module: Module, count: int) -> ModuleList:
 
 
 class TransformerEncoder(Module):
-    """Copies of a layer, one on the other, and a norm at the end.
+    """Copies of a layer, one on the other, and a norm at the end: src of the layer's shapes, and as much is given.
 
     https://docs.pytorch.org/docs/stable/generated/torch.nn.TransformerEncoder.html
     """
@@ -351,7 +353,8 @@ class Transformer(Module):
     """An encoder of src, and a decoder of tgt that looks at what the encoder gives.
 
     src (S, N, d_model) and tgt (T, N, d_model), with batch_first (N, S, d_model) and (N, T, d_model), or without N.
-    Vaswani et al. 2017 (arXiv 1706.03762). https://docs.pytorch.org/docs/stable/generated/torch.nn.Transformer.html
+    What is given has tgt's shape. Vaswani et al. 2017 (arXiv 1706.03762).
+    https://docs.pytorch.org/docs/stable/generated/torch.nn.Transformer.html
     """
 
     def __init__(

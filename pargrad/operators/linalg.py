@@ -110,13 +110,15 @@ def hermitian_of(A: Tensor) -> Tensor:
 
 
 def inv(A: Tensor) -> Tensor:
-    """The inverse of each matrix."""
+    """The inverse of each matrix (..., n, n); LinAlgError where one is singular."""
     check("inv", A, square=True)
     return call("inv", A)
 
 
 def solve(A: Tensor, B: Tensor, *, left: bool = True) -> Tensor:
     """The X of A @ X = B, or of X @ A = B with left=False; B is a matrix or, with left=True, a vector.
+
+    A (..., n, n), B (..., n, k) or (n,); batches broadcast. LinAlgError where A is singular.
 
     >>> A, b = pg.tensor([[2.0, 0.0], [0.0, 4.0]]), pg.tensor([2.0, 2.0])
     >>> pg.linalg.solve(A, b)
@@ -140,6 +142,8 @@ def solve_triangular(A: Tensor, B: Tensor, *, upper: bool, left: bool = True, un
 
 def lstsq(A: Tensor, B: Tensor, rcond: float | None = None, *, driver: str | None = None) -> Any:
     """The X of least |A @ X - B|, a named tuple (solution, residuals, rank, singular_values).
+
+    A (..., m, n), B (..., m, k) or (..., m); solution (..., n, k) or (..., n).
 
     As in torch the residuals are empty for driver="gelsy" (the default), where A has not full rank and where it has
     no more rows than columns; the singular values but for "gelsd" and "gelss", the rank for "gels".
@@ -172,14 +176,17 @@ def tolerances(A: Tensor, atol: Any, rtol: Any) -> tuple[Any, Any]:
 
 
 def pinv(A: Tensor, rcond: Any = None, hermitian: bool = False, *, atol: Any = None, rtol: Any = None) -> Tensor:
-    """The Moore-Penrose inverse; singular values of at most max(atol, rtol * the largest) are taken for 0."""
+    """The Moore-Penrose inverse; singular values of at most max(atol, rtol * the largest) are taken for 0.
+
+    (..., m, n) gives (..., n, m). rtol is by default max(m, n) times the dtype's epsilon, or 0 where atol is above 0.
+    """
     check("pinv", A, square=hermitian)
     atol, rtol = tolerances(A, atol, rcond if rtol is None else rtol)
     return call("pinv", hermitian_of(A) if hermitian else A, rtol=rtol, atol=atol)
 
 
 def matrix_rank(A: Tensor, tol: Any = None, hermitian: bool = False, *, atol: Any = None, rtol: Any = None) -> Tensor:
-    """How many singular values are more than max(atol, rtol * the largest)."""
+    """How many singular values are more than max(atol, rtol * the largest), as in `pinv`: (...) int64."""
     check("matrix_rank", A, square=hermitian)
     atol, rtol = (tol, 0.0) if tol is not None else tolerances(A, atol, rtol)
     detached = A.detach()
@@ -219,13 +226,13 @@ def tensorsolve(A: Tensor, B: Tensor, dims: Sequence[int] | None = None) -> Tens
 
 
 def det(A: Tensor) -> Tensor:
-    """The determinant of each matrix; of a singular one the derivative is finite, too."""
+    """The determinant of each matrix (..., n, n), as (...); of a singular one the derivative is finite, too."""
     check("det", A, square=True)
     return call("det", A)
 
 
 def slogdet(A: Tensor) -> Any:
-    """A named tuple (sign, logabsdet): sign * exp(logabsdet) is the determinant."""
+    """A named tuple (sign, logabsdet): sign * exp(logabsdet) is the determinant; 0 and -inf if A is singular."""
     check("slogdet", A, square=True)
     return sign_and_logarithm(*call("slogdet", A))
 
@@ -234,7 +241,10 @@ def slogdet(A: Tensor) -> Any:
 
 
 def cholesky(A: Tensor, *, upper: bool = False) -> Tensor:
-    """The lower triangular L of A = L @ L.mH, or the upper triangular U of A = U.mH @ U."""
+    """The lower triangular L of A = L @ L.mH, or the upper triangular U of A = U.mH @ U.
+
+    That triangle of A alone is read. LinAlgError where a matrix is not positive definite.
+    """
     check("cholesky", A, square=True)
     factor = call("cholesky", A, upper=bool(upper))
     return adjoint_of(factor) if upper else factor
@@ -242,6 +252,8 @@ def cholesky(A: Tensor, *, upper: bool = False) -> Tensor:
 
 def qr(A: Tensor, mode: str = "reduced") -> Any:
     """A named tuple (Q, R): Q with orthonormal columns, R upper triangular; mode="complete" makes Q square.
+
+    A (..., m, n) gives Q (..., m, k) and R (..., k, n), k = min(m, n), or m where Q is square.
 
     mode="r" leaves Q empty; it has a derivative, which torch's has not.
     """
@@ -270,7 +282,10 @@ def lu_factor(A: Tensor, *, pivot: bool = True) -> Any:
 
 
 def lu(A: Tensor, *, pivot: bool = True) -> Any:
-    """A named tuple (P, L, U) with A = P @ L @ U: a permutation, a unit lower and an upper triangular matrix."""
+    """A named tuple (P, L, U) with A = P @ L @ U: a permutation, a unit lower and an upper triangular matrix.
+
+    (..., m, m), (..., m, k) and (..., k, n), k = min(m, n). pivot=False is refused: RuntimeError.
+    """
     check("lu", A)
     check_pivot("lu", pivot)
     LU, pivots = call("lu_factor", A)
@@ -379,7 +394,10 @@ def cholesky_ex(A: Tensor, *, upper: bool = False, check_errors: bool = False) -
 
 
 def eigh(A: Tensor, UPLO: str = "L") -> Any:
-    """A named tuple (eigenvalues, eigenvectors) of matrices that are their own adjoints; UPLO: the triangle read."""
+    """A named tuple (eigenvalues, eigenvectors) of matrices that are their own adjoints; UPLO: the triangle read.
+
+    Eigenvalues (..., n) are real, in ascending order; eigenvectors are the columns of (..., n, n).
+    """
     check("eigh", A, square=True)
     if UPLO not in ("L", "U", "l", "u"):
         raise RuntimeError(f"linalg.eigh: expected UPLO to be 'L' or 'U', got {UPLO!r}")
@@ -392,24 +410,27 @@ def eigvalsh(A: Tensor, UPLO: str = "L") -> Tensor:
 
 
 def eig(A: Tensor) -> Any:
-    """A named tuple (eigenvalues, eigenvectors) of square matrices, always complex."""
+    """A named tuple (eigenvalues (..., n), eigenvectors (..., n, n), in columns), always complex."""
     check("eig", A, square=True)
     return eigenvalues_and_eigenvectors(*call("eig", A))
 
 
 def eigvals(A: Tensor) -> Tensor:
-    """The eigenvalues of square matrices, always complex."""
+    """The eigenvalues (..., n) of square matrices (..., n, n), always complex."""
     return eig(A).eigenvalues
 
 
 def svd(A: Tensor, full_matrices: bool = True, *, driver: str | None = None) -> Any:
-    """A named tuple (U, S, Vh) with A = U @ diag(S) @ Vh, S in descending order; driver is torch's, for GPUs."""
+    """A named tuple (U, S, Vh) with A = U @ diag(S) @ Vh, S in descending order; driver is torch's, for GPUs.
+
+    U (..., m, m), Vh (..., n, n), without full_matrices (..., m, k) and (..., k, n); S (..., k), k = min(m, n), real.
+    """
     check("svd", A)
     return singular_values_and_vectors(*call("svd", A, full_matrices=full_matrices))
 
 
 def svdvals(A: Tensor, *, driver: str | None = None) -> Tensor:
-    """The singular values, in descending order."""
+    """The singular values, in descending order: (..., min(m, n)), real."""
     return svd(A, full_matrices=False).S
 
 
@@ -475,7 +496,7 @@ def norm(A: Tensor, ord: Any = None, dim: Any = None, keepdim: bool = False, *, 
 
 
 def cond(A: Tensor, p: Any = None) -> Tensor:
-    """The condition number norm(A, p) * norm(inv(A), p), by default that of singular values; inf if A is singular."""
+    """The condition number norm(A, p) * norm(inv(A), p), by default the largest over the least singular value."""
     check("cond", A, square=p not in (None, 2, -2))
     if not math.prod(A.shape[-2:]):
         return Tensor(np.zeros(A.shape[:-2], precision(A)))

@@ -28,6 +28,9 @@ SCHEDULED = ("initial_lr", "max_lr", "min_lr", "base_momentum", "max_momentum", 
 class Optimizer:
     """The base of the optimizers: https://docs.pytorch.org/docs/stable/optim.html
 
+    params: leaf tensors, (name, tensor) pairs, or groups such as {"params": [...], "lr": 0.1}, in an order. ValueError
+    for none, for one that is given twice, and for an option that is unknown or out of its range.
+
     unit: "element" where the update of an element depends on that element alone (any run of blocks will do),
     "parameter" where it needs the whole parameter, or keeps numbers beside it.
     """

@@ -108,7 +108,7 @@ def score(
     """`Module.score`: a metric of a model over a data set or `(inputs, target)` arrays, as one float.
 
     metric: "loss", a name of `pargrad.metrics.METRICS`, or a Metric. What it says has the same bits for every number of
-    workers.
+    workers. ValueError for an empty data set, and for a metric that is an array, which `Trainer.evaluate` gives.
 
     >>> model = nn.Linear(2, 2)
     >>> _ = model.load_state_dict({"weight": pg.eye(2), "bias": pg.zeros(2)})

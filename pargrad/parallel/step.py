@@ -416,9 +416,8 @@ class Replica:
                 wrong = self.update_one(step, nodes, piece, taken[parameter], divisor, scale)
                 if wrong:
                     return wrong
-            for block in run.blocks:
-                if block.first:
-                    self.next.steps[block.parameter] = taken[block.parameter] + ever[block.parameter]
+            for i in [block.parameter for block in run.blocks if block.first]:
+                self.next.steps[i] = taken[i] + ever[i]
         return FINE
 
     def leave_as_it_was(self, runs: list[Run], places: range) -> None:

@@ -43,6 +43,9 @@ class Composite(LRScheduler):
 class SequentialLR(Composite):
     """One schedule after the other: each milestone is the epoch at which the next one begins.
 
+    The next one begins at its own first rate, from the initial one. ValueError unless there is a milestone between each
+    two, for schedules of another optimizer, and for ReduceLROnPlateau, whose step needs a metric.
+
     https://docs.pytorch.org/docs/stable/generated/torch.optim.lr_scheduler.SequentialLR.html
     """
 
@@ -86,6 +89,8 @@ class SequentialLR(Composite):
 
 class ChainedScheduler(Composite):
     """Several schedules at once: each goes on from the rate that the one before it wrote.
+
+    ValueError for schedules of different optimizers, and for ReduceLROnPlateau, whose step needs a metric.
 
     https://docs.pytorch.org/docs/stable/generated/torch.optim.lr_scheduler.ChainedScheduler.html
     """

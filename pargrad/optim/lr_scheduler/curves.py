@@ -9,7 +9,9 @@ from pargrad.optim.optimizer import Optimizer
 
 
 class LinearLR(LRScheduler):
-    """From lr * start_factor to lr * end_factor along a line, in total_iters epochs.
+    """From lr * start_factor to lr * end_factor along a line, in total_iters epochs; it stays there.
+
+    ValueError for a start_factor outside of (0, 1], or an end_factor outside of [0, 1].
 
     https://docs.pytorch.org/docs/stable/generated/torch.optim.lr_scheduler.LinearLR.html
     """

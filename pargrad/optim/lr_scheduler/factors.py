@@ -12,7 +12,7 @@ from pargrad.optim.optimizer import Optimizer
 
 
 class LambdaLR(LRScheduler):
-    """lr = initial * lr_lambda(epoch); a list has one function a group.
+    """lr = initial * lr_lambda(epoch); a list has one function a group: ValueError for another number.
 
     https://docs.pytorch.org/docs/stable/generated/torch.optim.lr_scheduler.LambdaLR.html
     """
@@ -32,7 +32,7 @@ class LambdaLR(LRScheduler):
 
 
 class MultiplicativeLR(LambdaLR):
-    """lr *= lr_lambda(epoch), from the first step on.
+    """lr *= lr_lambda(epoch), from the first step on, where epoch is 1; a list has one function a group.
 
     https://docs.pytorch.org/docs/stable/generated/torch.optim.lr_scheduler.MultiplicativeLR.html
     """
@@ -90,7 +90,7 @@ class MultiStepLR(LRScheduler):
 
 
 class ConstantLR(LRScheduler):
-    """lr * factor for total_iters epochs, and lr after them.
+    """lr * factor for total_iters epochs, and lr after them; ValueError for a factor outside of [0, 1].
 
     https://docs.pytorch.org/docs/stable/generated/torch.optim.lr_scheduler.ConstantLR.html
     """

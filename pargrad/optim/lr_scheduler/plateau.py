@@ -14,6 +14,7 @@ class ReduceLROnPlateau(LRScheduler):
 
     Better is below (mode "min") or above ("max") the best so far by `threshold` of it, or with threshold_mode "abs"
     by threshold. After a reduction bad epochs do not count for `cooldown` epochs; one by less than eps is not made.
+    min_lr: one number, or one for each group. metric: what float() takes. ValueError for a factor of 1 or more.
     https://docs.pytorch.org/docs/stable/generated/torch.optim.lr_scheduler.ReduceLROnPlateau.html
     """
 

@@ -42,7 +42,8 @@ def collated(dataset: Any, indices: list) -> Any:
 def default_collate(batch: Sequence) -> Any:
     """Examples as one batch: tensors, arrays and numbers stacked, at any depth of dicts, tuples and lists.
 
-    Python's floats become float64, as in torch; strings stay a list.
+    Python's floats become float64, as in torch, its integers int64; strings stay a list. n tensors of shape (...) give
+    (n, ...): RuntimeError where shapes differ, TypeError for other kinds of objects, such as None.
     """
     first = batch[0]
     if isinstance(first, Tensor):

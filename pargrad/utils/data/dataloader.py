@@ -58,6 +58,8 @@ END: Any = object()  # there is nothing more
 class DataLoader:
     """Batches of a data set: https://docs.pytorch.org/docs/stable/data.html#torch.utils.data.DataLoader
 
+    batch_size=None: examples by themselves, not collated. A sampler or batch_sampler takes the place of shuffle, a
+    batch_sampler that of batch_size, too: ValueError for both.
     num_workers: no processes are started; batches are made in this one, when they are asked for, in the order and with
     the random numbers (pargrad's) that torch's workers would have: batch i is worker i % num_workers's, whose
     generator is seeded base seed + its id. Python's and numpy's own generators are not seeded. All workers read the

@@ -37,7 +37,7 @@ class IterableDataset(Dataset[Example]):
 
 
 class TensorDataset(Dataset[tuple]):
-    """Tensors of one length: example i is the tuple of their rows i."""
+    """Tensors of one length, else ValueError: example i is the tuple of their rows i."""
 
     def __init__(self, *tensors: Tensor):
         lengths = [len(tensor) for tensor in tensors]
@@ -53,7 +53,10 @@ class TensorDataset(Dataset[tuple]):
 
 
 class StackDataset(Dataset):
-    """Data sets side by side: an example is a tuple of theirs, or a dict where they were given by name."""
+    """Data sets side by side: an example is a tuple of theirs, or a dict where they were given by name.
+
+    ValueError unless they have one length.
+    """
 
     def __init__(self, *args: Any, **kwargs: Any):
         if bool(args) == bool(kwargs):
@@ -74,7 +77,10 @@ class StackDataset(Dataset):
 
 
 class ConcatDataset(Dataset[Example]):
-    """Map-style data sets, one behind the other."""
+    """Map-style data sets, one behind the other; an index below 0 counts from the end.
+
+    ValueError for none, TypeError for an IterableDataset, which `ChainDataset` takes.
+    """
 
     def __init__(self, datasets: Iterable[Any]):
         self.datasets = list(datasets)
@@ -96,7 +102,7 @@ class ConcatDataset(Dataset[Example]):
 
 
 class ChainDataset(IterableDataset):
-    """Iterable data sets, one behind the other."""
+    """Iterable data sets, one behind the other; TypeError, when it gets there, for one that is none."""
 
     def __init__(self, datasets: Iterable[Any]):
         self.datasets = datasets
@@ -112,7 +118,7 @@ class ChainDataset(IterableDataset):
 
 
 class Subset(Dataset[Example]):
-    """The examples of a data set at these indices."""
+    """The examples of a data set at these indices: example i is dataset[indices[i]]."""
 
     def __init__(self, dataset: Any, indices: Sequence[int]):
         self.dataset, self.indices = dataset, indices
@@ -133,6 +139,7 @@ def random_split(dataset: Any, lengths: Sequence[float], generator: Generator | 
     """Cuts a data set at random into parts of these lengths, or of these fractions where they add up to 1.
 
     What fractions leave over goes to the parts in turn. The permutation is torch's for the same generator.
+    ValueError for lengths that do not add up to the data set's; a warning for a fraction that comes to no example.
 
     >>> [len(part) for part in pg.utils.data.random_split(range(10), [0.7, 0.3])]
     [7, 3]

@@ -26,7 +26,7 @@ class Sampler(Generic[Example]):
 
 
 class SequentialSampler(Sampler[int]):
-    """0, 1, 2, ..."""
+    """0, 1, 2, ... to the last example of data_source."""
 
     def __init__(self, data_source: Any):
         self.data_source = data_source
@@ -83,7 +83,7 @@ class RandomSampler(Sampler[int]):
 
 
 class SubsetRandomSampler(Sampler[int]):
-    """A permutation of these indices."""
+    """A permutation of these indices, another one each epoch; without a generator from the default one."""
 
     def __init__(self, indices: Sequence[int], generator: Generator | None = None):
         self.indices, self.generator = indices, generator
@@ -97,7 +97,10 @@ class SubsetRandomSampler(Sampler[int]):
 
 
 class WeightedRandomSampler(Sampler[int]):
-    """Indices drawn with probabilities in proportion to weights."""
+    """num_samples indices an epoch, drawn with probabilities in proportion to weights (n,), which are taken as float64.
+
+    ValueError for weights of another shape; without replacement RuntimeError for more samples than weights.
+    """
 
     def __init__(
         self,
@@ -121,7 +124,7 @@ class WeightedRandomSampler(Sampler[int]):
 
 
 class BatchSampler(Sampler[list]):
-    """Lists of batch_size of what another sampler gives."""
+    """Lists of batch_size of what another sampler gives; the last is shorter, or left out with drop_last."""
 
     def __init__(self, sampler: Iterable, batch_size: int, drop_last: bool):
         self.sampler, self.batch_size = sampler, check_count("batch_size", batch_size)
