@@ -27,6 +27,9 @@ from pargrad.commands import (
     train,
 )
 from pargrad.commands.inside_job import check_job
+from pargrad.commands.options import parse
+from pargrad.parallel.errors import PargradError
+from pargrad.parallel.sampler import sampled
 
 COMMANDS: dict[str, ModuleType] = {
     "train": train,
@@ -53,9 +56,6 @@ class Terminated(BaseException):
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command and gives its exit code."""
-    from pargrad.commands.options import parse
-    from pargrad.parallel.errors import PargradError
-    from pargrad.parallel.sampler import sampled
 
     def terminate(number: int, frame: Any) -> None:
         signal.signal(number, signal.SIG_IGN)  # the way out is not interrupted

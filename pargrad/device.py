@@ -14,8 +14,9 @@ import numpy as np
 
 from pargrad import operators
 from pargrad.creation import strided
+from pargrad.modes import INFERENCE
 from pargrad.operators import documentation
-from pargrad.tensor import INFERENCE, Tensor
+from pargrad.tensor import Tensor
 
 __all__ = [
     "are_deterministic_algorithms_enabled", "compile", "device", "get_default_device", "get_float32_matmul_precision",

@@ -7,10 +7,11 @@ because an operator is always newer than its inputs, and it needs no recursion.
 from __future__ import annotations
 
 import itertools
+import traceback
 import weakref
 from collections.abc import Callable
 from operator import attrgetter
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -41,7 +42,7 @@ class Node:
     )  # fmt: skip
     settings: dict[str, Any] | None = None
     versions: tuple = ()  # of `inputs`, when they were kept
-    trace: Any = None
+    trace: Any = None  # a Trace, where nan is looked for
 
     def __init__(self, rule: Any, edges: list):
         self.rule = rule
@@ -80,6 +81,22 @@ class Node:
 
     def __repr__(self) -> str:
         return f"<{self.name()}>"
+
+
+class Trace(NamedTuple):
+    """Where an operator was recorded, and whether its value has a nan that its inputs have not."""
+
+    stack: str
+    made_nan: bool
+
+    @classmethod
+    def of(cls, inputs: tuple, outputs: tuple) -> Trace:
+        def nan(x: Any) -> bool:
+            array = getattr(x, "array", None)  # a constant has none
+            return array is not None and array.dtype.kind in "fc" and bool(np.isnan(array).any())
+
+        stack = "".join(traceback.format_list(traceback.extract_stack()[:-3]))
+        return cls(stack, any(map(nan, outputs)) and not any(map(nan, inputs)))
 
 
 class AccumulateGrad:

@@ -16,12 +16,12 @@ from typing import Any
 import numpy as np
 
 from pargrad.graph import Named, Node
-from pargrad.modes import mode
+from pargrad.modes import INFERENCE, mode
 from pargrad.promotion import CATEGORY
 from pargrad.rules import RULES
 from pargrad.rules.indexing import is_basic
 from pargrad.rules.table import Rule
-from pargrad.tensor import INFERENCE, Origin, Tensor, apply
+from pargrad.tensor import Origin, Tensor, apply
 
 
 def assign(tensor: Tensor, name: str, function: Callable, *others: Any, saves: bool = True, **settings: Any) -> Tensor:

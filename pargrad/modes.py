@@ -24,6 +24,21 @@ class Anomaly:
 mode, anomaly = Mode(), Anomaly()
 
 
+class InferenceCell(list):
+    """In the place of a version cell: a tensor made inside `inference_mode` has no versions and is in no graph."""
+
+    def __getitem__(self, index: Any) -> Any:
+        if index == 0 and not mode.inference:
+            raise RuntimeError(
+                "a tensor made inside inference_mode can be neither saved for backward nor changed in place outside: "
+                "write x.clone() first"
+            )
+        return super().__getitem__(index)
+
+
+INFERENCE = InferenceCell([0, None])
+
+
 class Setting:
     """Gives attributes of `mode` other values inside a `with` block or a decorated function."""
 

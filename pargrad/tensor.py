@@ -6,7 +6,6 @@ where each gradient goes. `graph.run_backward` walks those memories.
 
 from __future__ import annotations
 
-import traceback
 import weakref
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple, SupportsIndex
@@ -14,8 +13,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple, SupportsIndex
 import numpy as np
 
 from pargrad import printing
-from pargrad.graph import Hooks, Node, RemovableHandle, as_array, run_backward
-from pargrad.modes import anomaly, mode, set_grad_enabled
+from pargrad.graph import Hooks, Node, RemovableHandle, Trace, as_array, run_backward
+from pargrad.modes import INFERENCE, anomaly, mode, set_grad_enabled
 from pargrad.promotion import CATEGORY_DEFAULT, FLOAT32, FLOAT64, coerce, explain, from_sizes_or_data
 from pargrad.rules.table import Rule
 
@@ -460,21 +459,6 @@ def constant(value: Any) -> Tensor:
     return out
 
 
-class InferenceCell(list):
-    """In the place of a version cell: a tensor made inside `inference_mode` has no versions and is in no graph."""
-
-    def __getitem__(self, index: Any) -> Any:
-        if index == 0 and not mode.inference:
-            raise RuntimeError(
-                "a tensor made inside inference_mode can be neither saved for backward nor changed in place outside: "
-                "write x.clone() first"
-            )
-        return super().__getitem__(index)
-
-
-INFERENCE = InferenceCell([0, None])
-
-
 def shares_memory(view: np.ndarray, array: np.ndarray) -> bool:
     """Whether one looks at the memory of the other, also where there are no elements in it."""
     base = view.base
@@ -531,21 +515,6 @@ def remember(node: Node, inputs: tuple, outputs: Any, values: tuple, settings: d
 def keep_inputs(node: Node, inputs: tuple, settings: dict[str, Any]) -> None:
     node.inputs, node.settings = inputs, settings
     node.versions = tuple(x._version if isinstance(x, Tensor) else 0 for x in inputs)
-
-
-class Trace(NamedTuple):
-    """Where an operator was recorded, and whether its value has a nan that its inputs have not."""
-
-    stack: str
-    made_nan: bool
-
-    @classmethod
-    def of(cls, inputs: tuple, outputs: tuple[Tensor, ...]) -> Trace:
-        def nan(x: Any) -> bool:
-            return isinstance(x, Tensor) and x.dtype.kind in "fc" and bool(np.isnan(x.array).any())
-
-        stack = "".join(traceback.format_list(traceback.extract_stack()[:-3]))
-        return cls(stack, any(map(nan, outputs)) and not any(map(nan, inputs)))
 
 
 # ----- backward -----

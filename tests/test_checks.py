@@ -45,6 +45,13 @@ def product(x, y):
     return x * y, lambda g: g * y, lambda g: g * x
 
 
+def test_a_sample_of_a_function_is_drawn_alike_in_every_run():
+    one, other = (sample(table.integers(1000, 8)) for _ in range(2))
+    assert str(one) != str(other)  # functions have addresses
+    row = made(product, one, other)
+    assert_equal(draw(row, one), draw(row, other))
+
+
 def test_a_refusal_in_other_words_is_seen():
     def refuse():
         raise ValueError("got 3")

@@ -47,7 +47,7 @@ LAYERS = {
     "signal": {"creation", "signal", "tensor"},
     "sampling": {"creation", "inplace", "random", "tensor"},
     "lowrank": {"linalg", "sampling", "tensor"},
-    "device": {"creation", "operators", "tensor"},
+    "device": {"creation", "modes", "operators", "tensor"},
     "serialization": {"device", "tensor"},
     "utils": {"graph", "modes", "operators", "random", "sampling", "tensor", "utils"},
     "nn": {"creation", "function", "graph", "inplace", "modes", "nn", "operators", "promotion", "random", "rules"}

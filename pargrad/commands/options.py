@@ -177,8 +177,10 @@ def explanations(options: type) -> dict[str, str]:
 def parse(commands: dict[str, ModuleType], arguments: Sequence[str]) -> tuple[ModuleType, Any]:
     """The subcommand's module, and its Options filled in."""
     before, rest = cut_at_dashes(arguments)
-    parser = make_parser(commands)
-    if before and before[0] in commands:
+    asked = bool(before) and before[0] in commands
+    # A parser takes some milliseconds to make, and a start waits for each.
+    parser = make_parser({before[0]: commands[before[0]]} if asked else commands)
+    if asked:
         for path in values_of("--config", before):
             if (wrong := wrong_in_config(path, commands[before[0]])) is not None:
                 parser.error(f"--config {path}: {wrong}")

@@ -23,7 +23,7 @@ from pargrad.operators import (
     searching,
     variants,
 )
-from pargrad.operators.compositions import position
+from pargrad.operators.compositions import listed, position
 from pargrad.promotion import CATEGORY_DEFAULT, result_dtype
 from pargrad.rules import RULES
 from pargrad.rules.table import Rule
@@ -196,11 +196,11 @@ def flatten(input: Tensor, start_dim: int = 0, end_dim: int = -1) -> Tensor:
 
 def view(input: Tensor, *shape: Any) -> Tensor:
     """reshape that never copies: an error where the memory does not allow it."""
-    out = apply(RULES["reshape"], input, shape=sizes(shape))
+    out = apply(RULES["reshape"], input, shape=listed(shape))
     if input.array.size and not np.may_share_memory(out.array, input.array):
         raise RuntimeError(
-            f"view{sizes(shape)} of a tensor that is not contiguous (shape {input.shape}): "
-            f"write x.reshape{sizes(shape)}"
+            f"view{listed(shape)} of a tensor that is not contiguous (shape {input.shape}): "
+            f"write x.reshape{listed(shape)}"
         )
     return out
 
@@ -209,12 +209,6 @@ def to(input: Tensor, dtype: Any) -> Tensor:
     """The same values in another dtype; the tensor itself where it has it."""
     dtype = np.dtype(dtype)
     return input if input.dtype == dtype else apply(RULES["to"], input, dtype=dtype)
-
-
-def sizes(arguments: tuple) -> tuple[int, ...]:
-    """reshape(2, 3) and reshape((2, 3)) mean the same."""
-    only = arguments[0] if len(arguments) == 1 else None
-    return tuple(only) if isinstance(only, tuple | list) else arguments
 
 
 FUNCTIONS.update(
@@ -363,7 +357,7 @@ def in_place(rule: Rule) -> Callable[..., Any]:
 
 def of_sizes(rule: Rule) -> Callable[..., Any]:
     (name,) = rule.settings
-    return lambda self, *arguments, **named: apply(rule, self, **(named or {name: sizes(arguments)}))
+    return lambda self, *arguments, **named: apply(rule, self, **(named or {name: listed(arguments)}))
 
 
 def getitem(self: Tensor, index: Any) -> Tensor:

@@ -7,12 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from pargrad.rules import RULES
-from pargrad.tensor import Tensor, apply
-
-
-def call(name: str, *inputs: Any) -> Any:
-    return apply(RULES[name], *inputs)
+from pargrad.operators.compositions import call
+from pargrad.tensor import Tensor
 
 
 def is_complex(input: Tensor) -> bool:

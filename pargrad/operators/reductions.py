@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 
 from pargrad.operators import documentation
+from pargrad.operators.compositions import call
 from pargrad.promotion import CATEGORY_DEFAULT
-from pargrad.rules import RULES
-from pargrad.tensor import Tensor, apply
+from pargrad.tensor import Tensor
 
 FUNCTIONS: dict[str, Callable[..., Any]] = {}
 
@@ -41,10 +41,6 @@ def public(function: Callable[..., Any]) -> Callable[..., Any]:
     called.__name__ = called.__qualname__ = name
     FUNCTIONS[name] = called
     return called
-
-
-def call(name: str, *inputs: Any, **settings: Any) -> Any:
-    return apply(RULES[name], *inputs, **settings)
 
 
 def cast(x: Tensor, dtype: Any) -> Tensor:

@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from pargrad.modes import enable_grad, no_grad
-from pargrad.optim.optimizer import Optimizer, in_elements, unpacked
+from pargrad.nn.module import as_array
+from pargrad.optim.optimizer import Optimizer, in_elements
 from pargrad.tensor import Tensor
 
 DECREASE, CURVATURE = 1e-4, 0.9  # of the strong Wolfe conditions
@@ -165,9 +166,9 @@ class LBFGS(Optimizer):
         state: dict[str, Any] = {}
         for key, value in saved.items():
             if key in LISTS:
-                state[key] = [np.array(unpacked(each), p.array.real.dtype) for each in value]
+                state[key] = [np.array(as_array(each), p.array.real.dtype) for each in value]
             elif key in ARRAYS:
-                state[key] = np.array(unpacked(value), p.array.real.dtype)
+                state[key] = np.array(as_array(value), p.array.real.dtype)
             elif key in ("func_evals", "n_iter"):
                 state[key] = int(value)
             elif key in ("t", "prev_loss", "H_diag"):

@@ -19,6 +19,7 @@ import numpy as np
 
 from pargrad.graph import RemovableHandle
 from pargrad.modes import enable_grad
+from pargrad.nn.module import as_array
 from pargrad.tensor import Tensor
 
 # What schedulers write into a group beside its options.
@@ -236,7 +237,7 @@ class Optimizer:
         arrays = {}
         for name in names:
             if saved.get(name) is not None:
-                array, shape = unpacked(saved[name]), cls.state_shape(name, p.shape)
+                array, shape = as_array(saved[name]), cls.state_shape(name, p.shape)
                 if array.shape != shape:
                     raise ValueError(
                         f"load_state_dict: {name} of parameter {index} has shape {array.shape}, expected {shape}"
@@ -249,10 +250,6 @@ class Optimizer:
     def __repr__(self) -> str:
         options = [{k: v for k, v in group.items() if k != "params"} for group in self.param_groups]
         return f"{type(self).__name__}({', '.join(map(str, options))})"
-
-
-def unpacked(value: Any) -> np.ndarray:
-    return value.array if isinstance(value, Tensor) else np.asarray(value)
 
 
 def in_elements(array: np.ndarray) -> np.ndarray:

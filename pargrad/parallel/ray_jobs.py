@@ -95,7 +95,7 @@ class JobServer:
     @contextlib.contextmanager
     def explained(self) -> Iterator[None]:
         """Ray's and the network's errors, in words that say what to do."""
-        import aiohttp
+        import aiohttp  # here and not above: they come with ray[default], which `__init__` has asked for by then
         import requests
         from ray.exceptions import AuthenticationError
 
