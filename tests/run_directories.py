@@ -20,3 +20,10 @@ def train_into(path, epochs=3, seed=0, config=None, **options):
     if config is not None:
         Path(path, "config.yaml").write_text(json.dumps(config))  # JSON is YAML
     return model
+
+
+def as_of_machines(path, sent):
+    """Writes into the lines of a run's steps what each of several machines sent, as a run on a cluster does."""
+    lines = [json.loads(line) for line in (path / "metrics.jsonl").read_text().splitlines()]
+    told = [{**line, "bytes_per_step": sent} if "loss" in line else line for line in lines]
+    (path / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in told))

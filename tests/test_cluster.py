@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import time
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -18,6 +19,7 @@ from pargrad.parallel import ResourcesError
 from pargrad.parallel.machines import shares_of
 from pargrad.parallel.plan import Machine
 from pargrad.parallel.shards import aligned_nodes
+from pargrad.reporting.runs import read_run
 from tests import cluster
 from tests.cluster import ThreeNodes, after, processes, serial, trainer_of, warned
 from tests.processes import gone, wait_until
@@ -51,7 +53,8 @@ class Fails:
 
 def train_and_score():
     """A run on three machines, a worker of which is lost in the middle of a step; errors in between."""
-    with trainer_of(4) as trainer, warned() as said:
+    directory = Path(cluster.directory, "run")
+    with trainer_of(4, run_dir=directory) as trainer, warned() as said:
         pool = trainer.open()
         pool.wait_for(4)
         with after(pool, 20, lambda: cluster.send_signal(signal.SIGKILL, processes("WorkerActor")[:1])):
@@ -60,7 +63,8 @@ def train_and_score():
         scores = trainer.evaluate(examples(700, seed=9)), trainer.predict(examples(700, seed=9)[0]).tobytes()
         errors = [error_of(trainer, data) for data in (Fails(), a_file_that_is_gone())]
         traffic, gradient = pool.traffic, sum(p.numel() * p.element_size() for p in trainer.model.parameters())
-    return bits(trainer), [entry["loss"] for entry in history], scores, workers, errors, traffic, gradient, said
+    sent = history[-1]["bytes_per_step"], [line["bytes_per_step"] for line in read_run(directory).steps]
+    return bits(trainer), [entry["loss"] for entry in history], scores, workers, errors, traffic, gradient, sent, said
 
 
 def a_file_that_is_gone():
@@ -161,7 +165,7 @@ def predict_and_check(directory):
 
 
 def test_three_machines_train_and_score_with_the_bits_of_one_process(nodes):
-    state, losses, scores, workers, errors, traffic, gradient, said = nodes.call(train_and_score)
+    state, losses, scores, workers, errors, traffic, gradient, sent, said = nodes.call(train_and_score)
     assert (state, losses, scores) == serial(STEPS)
     assert workers == [2, 1, 1]
     assert [line for line in said if "(process" in line and "was lost while" in line]
@@ -169,6 +173,9 @@ def test_three_machines_train_and_score_with_the_bits_of_one_process(nodes):
         formula = (len(aligned_nodes(share)) + 1) * 2 / 3 * gradient
         assert one.steps == STEPS
         assert one.bytes / STEPS == pytest.approx(formula, rel=0.15)
+    mean, lines = sent
+    assert len(lines) == STEPS
+    assert lines == pytest.approx([mean] * STEPS, rel=0.05)
     (kind, text), (missing, told) = errors
     assert kind is ZeroDivisionError
     assert "in the evaluation of examples 0 to 255" in text
@@ -217,6 +224,7 @@ def test_messages_are_measured_and_steps_on_nodes_checked(nodes, tmp_path):
     assert 0 < machine.message_seconds != usual.message_seconds
     assert 0 < machine.message_bandwidth != usual.message_bandwidth
     assert 0 < machine.call_seconds != usual.call_seconds
+    assert 0 <= machine.agent_seconds != usual.agent_seconds
     assert (seen["nodes"], seen["num_workers"]) == (2, 0)
     assert 0 < seen["processor"] < 5
 

@@ -6,7 +6,7 @@ import math
 import pytest
 
 from pargrad.cli import main
-from pargrad.parallel import calibration
+from pargrad.parallel import calibration, ray_messages
 from pargrad.parallel.crew_pool import AHEAD_SECONDS
 from pargrad.parallel.plan import (
     Job,
@@ -23,7 +23,8 @@ from pargrad.parallel.shards import aligned_nodes
 
 JOB = Job(parameters=1_000_000, flops_per_example=6e6, batch_size=4096, shards=512)
 FREE = Machine(
-    message_seconds=0, call_seconds=0, latency=0, shard_seconds=0, step_seconds=0, meeting_seconds=0, driver_seconds=0
+    message_seconds=0, call_seconds=0, latency=0, shard_seconds=0, step_seconds=0, meeting_seconds=0, driver_seconds=0,
+    agent_seconds=0,
 )  # fmt: skip
 FAST = {f"{what}_bandwidth": 1e18 for what in ("memory", "core", "cache", "link", "message")}
 
@@ -93,7 +94,7 @@ def test_machines_of_one_host_share_its_cores():
     free = Machine(**{**vars(FREE), **FAST, "cores": 1})
     alone, shared = predict(JOB, free, 4).step, predict(JOB, Machine(**{**vars(free), "host_cores": 2}), 4).step
     assert shared == pytest.approx(2 * alone, rel=1e-3)
-    for name in ("driver_seconds", "meeting_seconds", "message_seconds", "step_seconds"):
+    for name in ("driver_seconds", "meeting_seconds", "message_seconds", "agent_seconds", "step_seconds"):
         costly = Machine(**{**vars(free), "host_cores": 2, name: 0.1})
         assert predict(JOB, costly, 4).step > shared + 0.04, name
     assert predict(JOB, Machine(**{**vars(free), "host_cores": 1000}), 4).step == pytest.approx(alone, rel=1e-3)
@@ -102,6 +103,17 @@ def test_machines_of_one_host_share_its_cores():
 def test_a_driver_that_cannot_follow_is_what_a_step_takes():
     found = predict(JOB, Machine(call_seconds=1.0), 8)
     assert found.step == found.driver > found.compute + found.exchange
+
+
+def test_agents_work_beside_the_others_in_the_envoys_process():
+    machine = Machine(**{**vars(FREE), **FAST, "message_seconds": 1e-3})
+    none, some, much = (
+        predict(JOB, Machine(**{**vars(machine), "agent_seconds": each}), 4) for each in (0.0, 1e-3, 10.0)
+    )
+    assert some.work == pytest.approx(none.work + 4e-3)
+    assert some.step == none.step
+    assert much.step == pytest.approx(10.0 + 2 * 3 * 1e-3)
+    assert predict(JOB, Machine(agent_seconds=10.0), 1).work == predict(JOB, Machine(), 1).work
 
 
 def test_steps_are_sent_ahead_as_the_driver_sends_them():
@@ -223,6 +235,22 @@ def test_messages_are_measured_between_two_nodes(monkeypatch):
     monkeypatch.setattr(calibration, "number_of_nodes", lambda: (1, 1))
     with pytest.raises(ValueError, match="has one node, and messages are measured between two"):
         calibration.calibrate_messages(Machine())
+
+
+@pytest.mark.parametrize("hosts", [1, 2])
+def test_what_agents_cost_is_what_two_nodes_compute_beyond_what_is_known(hosts, monkeypatch):
+    costs = ray_messages.Costs(message_seconds=2e-3, message_bandwidth=5e8, call_seconds=4e-4, latency=3e-4)
+    true = Machine(agent_seconds=7e-3, **costs._asdict())
+
+    def step_of(widths, batch_size, shards, num_workers=0, nodes=0):
+        job, machine = calibration.job_of(widths, batch_size, shards), calibration.on_these_hosts(true)
+        return calibration.Taken(math.nan, math.nan, math.nan, predict(job, machine, (1,) * nodes).work)
+
+    monkeypatch.setattr(calibration, "step_of", step_of)
+    monkeypatch.setattr(calibration, "number_of_nodes", lambda: (2, hosts))
+    monkeypatch.setattr(ray_messages, "measure_messages", lambda: costs)
+    found = calibration.calibrate_messages(Machine())
+    assert vars(found) == {**vars(true), "agent_seconds": pytest.approx(true.agent_seconds)}
 
 
 def test_a_step_is_timed(monkeypatch):

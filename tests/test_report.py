@@ -11,7 +11,7 @@ from pargrad.nn import functional as F
 from pargrad.parallel import Callback, Trainer, state_sha256
 from pargrad.reporting.page import page
 from pargrad.reporting.runs import read_run
-from tests.run_directories import train_into
+from tests.run_directories import as_of_machines, train_into
 from tests.training import adamw, examples, mlp
 
 VOID = {"meta", "br", "hr", "img", "link", "input"}
@@ -105,6 +105,13 @@ def test_the_command_writes_it(directory, tmp_path, capsys):
     assert (tmp_path / "a.html").read_text().startswith("<!DOCTYPE html>")
     assert main(["report", str(tmp_path)]) == 2
     assert "is no run directory, which has metrics.jsonl" in capsys.readouterr().err
+
+
+def test_what_machines_sent_is_told_where_there_were_several(directory, tmp_path):
+    assert "bytes sent" not in Checker(page(read_run(directory))).text
+    (tmp_path / "metrics.jsonl").write_text((directory / "metrics.jsonl").read_text())
+    as_of_machines(tmp_path, 1_234_567)
+    assert "1,234,567 bytes sent a machine and step" in " ".join(Checker(page(read_run(tmp_path))).text.split())
 
 
 def test_a_run_without_checkpoints_has_a_page(directory, tmp_path):

@@ -151,6 +151,18 @@ def test_the_milliseconds_of_a_step_add_up_to_its_time(tmp_path):
     assert 0.2 * most < spent <= most
 
 
+def test_bytes_that_machines_send_are_means_over_what_is_written_together(tmp_path):
+    sent = [0, 0]
+    metrics = Metrics(tmp_path / "metrics.jsonl", 0, (0, 1))
+    metrics.begin(np.zeros((1, len(PARTS) + 1)), lambda: tuple(sent))
+    for step, (more, steps) in enumerate([(100, 2), (900, 3), (0, 0)], 1):
+        sent[0], sent[1] = sent[0] + more, sent[1] + steps
+        metrics.add((step, 0), {"step": step}, 5)
+        metrics.flush()
+    metrics.close()
+    assert [line.get("bytes_per_step") for line in lines_of(tmp_path)] == [50, 300, None]
+
+
 def test_a_number_that_is_not_finite_is_null(tmp_path):
     metrics = Metrics(tmp_path / "metrics.jsonl", 0, (0, 1))
     metrics.add((1, 0), {"step": 1, "loss": np.inf, "gradient_norm": float("nan"), "lr": 0.5}, 5)

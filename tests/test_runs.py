@@ -9,7 +9,7 @@ import pytest
 from pargrad.cli import main
 from pargrad.parallel import state_sha256
 from pargrad.reporting.runs import differing_options, find_runs, read_run, series, summary
-from tests.run_directories import train_into
+from tests.run_directories import as_of_machines, train_into
 
 
 @pytest.fixture(scope="module")
@@ -51,6 +51,18 @@ def test_the_table_compares_them(two, capsys):
     assert heading.endswith("seed")  # the option in which they differ, and no other
     assert one_line.startswith("one") and state_sha256(models[0])[:12] in one_line
     assert two_line.startswith("two") and two_line.endswith("1")
+
+
+def test_what_machines_sent_has_a_column_where_there_were_several(two, tmp_path, capsys):
+    folder, _ = two
+    assert main(["runs", str(folder)]) == 0
+    assert "bytes/step" not in capsys.readouterr().out
+    shutil.copytree(folder / "one", tmp_path / "wide")
+    as_of_machines(tmp_path / "wide", 1_234_567)
+    assert main(["runs", str(folder / "one"), str(tmp_path / "wide")]) == 0
+    heading, one, wide = (line.split() for line in capsys.readouterr().out.splitlines())
+    assert (heading[-1], one[-1], wide[-1]) == ("bytes/step", "-", "1,234,567")
+    assert summary(read_run(tmp_path / "wide"))["bytes_per_step"] == 1_234_567
 
 
 def test_differing_options_have_all_values(two):

@@ -40,8 +40,11 @@ def run(options: Options) -> int:
         print(json.dumps([{**each, "options": one.config} for each, one in zip(summaries, runs)], indent=2))
         return 0
     differing = differing_options(runs)
-    rows = [[*in_words(each), *(shown(values[i]) for values in differing.values())] for i, each in enumerate(summaries)]
-    print(table([*HEADINGS, *differing], rows))
+    sent = [each["bytes_per_step"] for each in summaries]
+    more = {"bytes/step": [shown(each, "{:,.0f}") for each in sent]} if any(sent) else {}
+    more |= {name: [shown(value) for value in values] for name, values in differing.items()}
+    rows = [[*in_words(each), *(values[i] for values in more.values())] for i, each in enumerate(summaries)]
+    print(table([*HEADINGS, *more], rows))
     return 0
 
 

@@ -12,9 +12,10 @@ import contextlib
 import itertools
 import json
 import os
+import socket
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import asdict, replace
@@ -28,16 +29,19 @@ from pargrad.nn import functional as F
 from pargrad.parallel.checkpoints import write_whole
 from pargrad.parallel.cores import available_cores
 from pargrad.parallel.plan import SHARD_ARRAYS, Job, Machine, predict
-from pargrad.parallel.processes import descendants
+from pargrad.parallel.processes import descendants, seconds_of
 from pargrad.parallel.trainer import Trainer
 from pargrad.parallel.workers import ray_is_initialized
 
 CALIBRATED = (784, 256, 256, 10)
+SMALL, LARGE, FEW, MANY = 128, 1024, 8, 32  # batches and shards to calibrate with
 PREDICTED = ((784, 512, 256, 10), (784, 128, 128, 128, 10))
 BATCHES = 256, 512
 NUM_WORKERS, NODES = (0, 1, 2), (1, 2, 3)
 FEW_STEPS, MORE_STEPS, REPEATS = 4, 16, 8
 COPIED_BYTES = 1 << 26  # more than caches hold
+
+Process = tuple[str, int]  # a host, and a number on it
 
 
 class Seen(NamedTuple):
@@ -98,14 +102,17 @@ def job_of(widths: Sequence[int], batch_size: int, shards: int) -> Job:
 
 
 def step_of(widths: Sequence[int], batch_size: int, shards: int, num_workers: int = 0, nodes: int = 0) -> Taken:
-    """A step on random data, by fits of few and of more steps: what a fit takes beside its steps is in both."""
+    """A step on random data, by fits of few and of more steps: what a fit takes beside its steps is in both.
+
+    All fits are of the same data, which are an epoch of one fit of each kind: new data would have to be sent first.
+    """
     random = np.random.default_rng(0)
-    x = random.standard_normal((batch_size * MORE_STEPS, widths[0]), dtype=np.float32)
+    x = random.standard_normal((batch_size * (FEW_STEPS + MORE_STEPS), widths[0]), dtype=np.float32)
     y = random.integers(0, widths[-1], len(x))
     model = network(widths)
     clocks: dict[int, list[float]] = {FEW_STEPS: [], MORE_STEPS: []}
-    spent: Counter[int] = Counter()
-    with placed(nodes) as group, Trainer(
+    spent: Counter[Process] = Counter()
+    with placed(nodes) as group, metered(nodes) as processor_seconds, Trainer(
         model, F.cross_entropy, optim.AdamW(model.parameters()), batch_size=batch_size, shards=shards,
         num_workers=nodes or num_workers, placement_group=group, progress="off",
     ) as trainer:  # fmt: skip
@@ -114,15 +121,15 @@ def step_of(widths: Sequence[int], batch_size: int, shards: int, num_workers: in
         for _ in range(REPEATS):
             for steps, sign in ((FEW_STEPS, -1), (MORE_STEPS, 1)):
                 before, began = processor_seconds(), time.perf_counter()
-                trainer.fit((x[: steps * batch_size], y[: steps * batch_size]), epochs=1)
+                trainer.fit((x, y), max_steps=steps)
                 clocks[steps].append(time.perf_counter() - began)
-                for pid, seconds in processor_seconds().items():
-                    spent[pid] += sign * (seconds - before.get(pid, 0.0))  # type: ignore[assignment]
+                for process, seconds in processor_seconds().items():
+                    spent[process] += sign * (seconds - before.get(process, 0.0))  # type: ignore[assignment]
     more = MORE_STEPS - FEW_STEPS
-    each = {pid: seconds / (more * REPEATS) for pid, seconds in spent.items()}
+    each = {process: seconds / (more * REPEATS) for process, seconds in spent.items()}
     return Taken(
         (min(clocks[MORE_STEPS]) - min(clocks[FEW_STEPS])) / more,
-        each[os.getpid()],
+        each[socket.gethostname(), os.getpid()],
         max(each.values()),
         sum(each.values()),
     )
@@ -137,18 +144,23 @@ def placed(nodes: int) -> AbstractContextManager[Any]:
     return spread(nodes)
 
 
-def processor_seconds() -> dict[int, float]:
-    """What this process and those below it have computed; where there is no /proc, this process alone."""
-    return {os.getpid(): time.process_time(), **{pid: seconds_of(pid) for pid in descendants(os.getpid())}}
+@contextlib.contextmanager
+def metered(nodes: int) -> Iterator[Callable[[], dict[Process, float]]]:
+    """A function that gives what this process, those below it, and all on a Ray's nodes where there are some, have
+    computed; where there is no /proc, this process alone."""
+    with contextlib.ExitStack() as stack:
+        elsewhere: Callable[[], dict[Process, float]] = dict
+        if nodes:
+            from pargrad.parallel.ray_messages import meters
 
+            elsewhere = stack.enter_context(meters())
 
-def seconds_of(pid: int) -> float:
-    """Processor seconds of a process's threads."""
-    nanoseconds = 0
-    for path in Path(f"/proc/{pid}/task").glob("*/schedstat"):
-        with contextlib.suppress(OSError):  # it has just ended
-            nanoseconds += int(path.read_text().split()[0])
-    return nanoseconds / 1e9
+        def read() -> dict[Process, float]:
+            host, here = socket.gethostname(), os.getpid()
+            below = {(host, pid): seconds_of(pid) for pid in descendants(here)}
+            return {**elsewhere(), **below, (host, here): time.process_time()}
+
+        yield read
 
 
 def copy_bandwidth(cores: int = 1) -> float:
@@ -170,15 +182,14 @@ def calibrate(machine: Machine) -> Machine:
     Steps of two batches tell the examples' time, steps of two numbers of shards a shard's; what is left is the step's.
     Steps of workers tell what those and the driver cost beside.
     """
-    small, large, few, many = 128, 1024, 8, 32
     cores = available_cores()
     bandwidth = copy_bandwidth()
-    with_small = step_of(CALIBRATED, small, few).driver
-    with_large = step_of(CALIBRATED, large, few).driver
-    with_many = step_of(CALIBRATED, large, many).driver
-    job = job_of(CALIBRATED, small, few)
-    example = max((with_large - with_small) / (large - small), 1e-9)
-    shard = max((with_many - with_large) / (many - few), 1e-9)
+    with_small = step_of(CALIBRATED, SMALL, FEW).driver
+    with_large = step_of(CALIBRATED, LARGE, FEW).driver
+    with_many = step_of(CALIBRATED, LARGE, MANY).driver
+    job = job_of(CALIBRATED, SMALL, FEW)
+    example = max((with_large - with_small) / (LARGE - SMALL), 1e-9)
+    shard = max((with_many - with_large) / (MANY - FEW), 1e-9)
     in_cache = max(SHARD_ARRAYS * job.bytes / shard, bandwidth)
     found = replace(
         machine,
@@ -193,19 +204,25 @@ def calibrate(machine: Machine) -> Machine:
     )
     found = replace(found, step_seconds=max(with_small - predict(job, found, (1,)).step, 0.0))
     workers = min(2, cores)
-    with_workers = step_of(CALIBRATED, small, few, workers)
+    with_workers = step_of(CALIBRATED, SMALL, FEW, workers)
     beside = with_workers.busiest - predict(job, found, (workers,)).step
     meeting = max(beside, 0.0) if workers > 1 else 0.0
     return replace(found, driver_seconds=with_workers.driver, meeting_seconds=meeting)
 
 
 def calibrate_messages(machine: Machine) -> Machine:
-    """The machine with what messages between two nodes of the Ray cost that this process is in."""
+    """The machine with what messages between two nodes of the Ray cost that this process is in, and their agents.
+
+    What steps on two nodes compute beyond what is known of them is the agents', and that of Ray's own processes.
+    """
     if number_of_nodes()[0] < 2:
         raise ValueError("this Ray has one node, and messages are measured between two: leave --address out")
     from pargrad.parallel.ray_messages import measure_messages
 
-    return replace(machine, **measure_messages()._asdict())
+    found = replace(machine, **measure_messages()._asdict(), agent_seconds=0.0)
+    known = predict(job_of(CALIBRATED, SMALL, FEW), on_these_hosts(found), (1, 1)).work
+    beside = step_of(CALIBRATED, SMALL, FEW, nodes=2).total - known
+    return replace(found, agent_seconds=max(beside, 0.0) / 2)
 
 
 def number_of_nodes() -> tuple[int, int]:
@@ -217,11 +234,15 @@ def number_of_nodes() -> tuple[int, int]:
     return nodes_and_hosts()
 
 
+def on_these_hosts(machine: Machine) -> Machine:
+    """The machine as one of the Ray's nodes, which share the cores of this host where they are all on it."""
+    return machine if number_of_nodes()[1] > 1 else replace(machine, host_cores=available_cores())
+
+
 def write_predictions(path: str, machine: Machine) -> list[Seen]:
     """Writes what steps of two other networks will take, before they are run: on the nodes of the Ray that this process
     is in, or by workers of this machine."""
-    cores, (nodes, hosts) = available_cores(), number_of_nodes()
-    here = machine if hosts > 1 else replace(machine, host_cores=cores)
+    cores, nodes, here = available_cores(), number_of_nodes()[0], on_these_hosts(machine)
     ways = [(0, count) for count in NODES if count <= nodes] or [(n, 0) for n in NUM_WORKERS if n <= cores]
     predictions = [
         Seen(written(widths), batch, 8, workers, count, predict(job_of(widths, batch, 8), here, places).step)

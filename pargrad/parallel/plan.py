@@ -8,8 +8,10 @@ A step is what the machine with the most shards computes, the adding up of gradi
               core, the envoy's, packs, unpacks, reads and writes of them (see `machines`)
     driver    one call a machine for every message of steps, beside the machines' work: the longer of the two counts
 
-Machines that are nodes of one host have its cores together: a step is then no shorter than what all of them compute,
-and the driver, by so many cores.
+Of several machines each has an agent, which tells its workers of steps beside their work, in the envoy's process: a
+step is no shorter than what that process computes. Machines that are nodes of one host have its cores together. All
+compute at once, and then all exchange: either part is no shorter than what all of them compute in it by so many cores,
+and what agents and the driver compute beside comes on top, since those cores are in use.
 
 M is the machines, k the aligned nodes of a machine's shards, which the functions that trainers call give. The model of
 a message, alpha-beta, is Hockney's (Parallel Computing 20, 1994); Thakur, Rabenseifner and Gropp (IJHPCA 19, 2005)
@@ -78,8 +80,8 @@ class Machine:
     it, and message_bandwidth the bytes/s at which a core packs or unpacks one; call_seconds: what a message to a
     machine and its answer cost the driver; shard_seconds, step_seconds and meeting_seconds: what a shard, a step, and
     a step of several workers, cost beside what grows with the model; driver_seconds: what a step costs the driver's
-    process; host_cores: those that all machines, and the driver, have together as nodes of one host, 0 where each
-    machine has its own.
+    process; agent_seconds: what it costs each of several machines beside, in its agent and in Ray; host_cores: those
+    that all machines, and the driver, have together as nodes of one host, 0 where each machine has its own.
     """
 
     cores: int = 8
@@ -97,6 +99,7 @@ class Machine:
     step_seconds: float = 300e-6
     meeting_seconds: float = 300e-6
     driver_seconds: float = 300e-6
+    agent_seconds: float = 2e-3
     host_cores: int = 0
 
     def __post_init__(self) -> None:
@@ -118,7 +121,10 @@ class Spread(NamedTuple):
 
 
 class Prediction(NamedTuple):
-    """Seconds of a step's parts, and `step` of all; bytes that the busiest machine sends; nodes: k of that machine."""
+    """Seconds of a step's parts, and `step` of all; bytes that the busiest machine sends; nodes: k of that machine.
+
+    work: the processor time of all machines and the driver.
+    """
 
     machines: int
     batch_size: int
@@ -129,6 +135,7 @@ class Prediction(NamedTuple):
     reduce: float
     exchange: float
     driver: float
+    work: float
     step: float
     bytes_sent: float
 
@@ -185,21 +192,25 @@ def predict(job: Job, machine: Machine, workers: int | tuple[int, ...]) -> Predi
     touched, meeting = (summands + ADAMW_ARRAYS) * job.bytes, machine.meeting_seconds * (busy > 1 or machines > 1)
     reduce = touched / (bandwidth * busy) + meeting
     envoy = envoy_seconds(job, machine, machines, spread) if machines > 1 else 0.0
+    agent = envoy + machine.agent_seconds if machines > 1 else 0.0
     exchange = envoy + link_seconds(job, machine, machines, spread) if machines > 1 else 0.0
     alone = compute + reduce + exchange
     driver = machines * machine.call_seconds / steps_ahead(alone) if machines > 1 else 0.0
-    work = (
+    computing = (
         job.shards * shard
         + sum(workers) * machine.step_seconds
         + (sum(workers) + machines * (machines > 1)) * meeting  # the envoy of each machine meets, too
-        + machines * (touched / bandwidth + envoy)
-        + driver
-        + machine.driver_seconds
+        + machines * touched / bandwidth
     )
-    step = max(alone, driver, work / machine.host_cores if machine.host_cores else 0.0)
+    beside = driver + machine.driver_seconds + machines * machine.agent_seconds * (machines > 1)
+    work = computing + machines * envoy + beside
+    if machine.host_cores:
+        computing, exchanging, beside = (each / machine.host_cores for each in (computing, machines * envoy, beside))
+        alone = max(compute + reduce, computing) + max(exchange, exchanging) + beside
+    step = max(alone, driver, agent)
     return Prediction(
         machines, job.batch_size, job.shards, spread.most_shards, spread.nodes, compute, reduce, exchange, driver,
-        step, bytes_sent(job.bytes, spread.nodes, machines),
+        work, step, bytes_sent(job.bytes, spread.nodes, machines),
     )  # fmt: skip
 
 

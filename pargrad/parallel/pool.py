@@ -218,9 +218,14 @@ class Pool:
         """(number, result) of every chunk, in whatever order they are done."""
         raise NotImplementedError
 
+    def sent(self) -> tuple[int, int]:
+        """The bytes that machines have sent to others, and the steps of each that those were for; none of one."""
+        return 0, 0
+
     def bytes_per_step(self) -> float:
         """What a machine sends to others in a step, on average, where there are several."""
-        return 0.0
+        sent, steps = self.sent()
+        return sent / steps if steps else 0.0
 
     def wait_for_workers(self) -> None:
         """Waits until there are as many as this begins with."""

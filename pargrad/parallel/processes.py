@@ -1,4 +1,4 @@
-"""The processes below this one, read from /proc: there where Linux is, and none elsewhere."""
+"""Processes and what they compute, read from /proc: there where Linux is, and none elsewhere."""
 
 from __future__ import annotations
 
@@ -23,6 +23,15 @@ def descendants(pid: int) -> dict[int, str]:
                 found[child] = command
                 border.append(child)
     return found
+
+
+def seconds_of(pid: int) -> float:
+    """Processor seconds of a process's threads."""
+    nanoseconds = 0
+    for path in Path(f"/proc/{pid}/task").glob("*/schedstat"):
+        with contextlib.suppress(OSError):  # it has just ended
+            nanoseconds += int(path.read_text().split()[0])
+    return nanoseconds / 1e9
 
 
 def workers_of(pid: int) -> list[int]:

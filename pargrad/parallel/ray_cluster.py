@@ -424,9 +424,9 @@ class ClusterPool(CrewPool):
         """What each machine has sent to others."""
         return [*self.passed.values(), *(Traffic(peer.title, peer.steps, peer.sent) for peer in self.members)]
 
-    def bytes_per_step(self) -> float:
-        steps = sum(one.steps for one in self.traffic)
-        return sum(one.bytes for one in self.traffic) / steps if steps else 0.0
+    def sent(self) -> tuple[int, int]:
+        traffic = self.traffic
+        return sum(one.bytes for one in traffic), sum(one.steps for one in traffic)
 
     def patience(self, steps: int) -> float:
         """A machine may have to replace all its workers in the meantime."""

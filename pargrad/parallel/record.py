@@ -202,7 +202,7 @@ class Record:
 
     def begin(self, pool: Any, data: Data) -> None:
         self.data, self.pool = checkpoints.fingerprint(data), pool
-        self.directory.metrics.begin(pool.arena.seconds)
+        self.directory.metrics.begin(pool.arena.seconds, pool.sent)
 
     def due(self, step: int) -> bool:
         return self.directory.due(step)

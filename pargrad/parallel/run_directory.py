@@ -21,9 +21,10 @@ A step's line has
     reduce_ms               adding the gradients of shards up
     update_ms               the optimizer
     waiting_ms              for the others
+    bytes_per_step          sent to others by each of several machines, on average; not there where there is one
 
 and an evaluation's has step, epoch and validation_... of each metric. Lines are written about once a second; those
-that are written together have the same samples_per_second and milliseconds, which are means over that time.
+that are written together have the same samples_per_second, milliseconds and bytes, which are means over that time.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ import os
 import shutil
 import time
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -215,6 +217,11 @@ class Part(NamedTuple):
     lines: list[Line]
 
 
+def nothing_sent() -> tuple[int, int]:
+    """What a pool says that has sent nothing to other machines."""
+    return 0, 0
+
+
 class Metrics:
     """metrics.jsonl. Lines are kept for a moment and written together.
 
@@ -231,21 +238,23 @@ class Metrics:
         os.ftruncate(self.descriptor, length)
         self.part = Part(length, key, [])
         self.failing = self.closed = False
-        self.seconds = np.zeros((1, len(PARTS) + 1))
-        self.start_clock()
+        self.begin(np.zeros((1, len(PARTS) + 1)), nothing_sent)
 
     @property
     def length(self) -> int:
         """Bytes that are written."""
         return self.part.length
 
-    def begin(self, seconds: np.ndarray) -> None:
-        """The examples of the next lines are done from now on, by those who write into these rows of an arena."""
-        self.seconds = seconds
+    def begin(self, seconds: np.ndarray, sent: Callable[[], tuple[int, int]]) -> None:
+        """The examples of the next lines are done from now on, by those who write into these rows of an arena.
+
+        sent: see `Pool.sent`.
+        """
+        self.seconds, self.sent = seconds, sent
         self.start_clock()
 
     def start_clock(self) -> None:
-        self.clock, self.before = time.monotonic(), self.seconds.sum(axis=0)
+        self.clock, self.before, self.sent_before = time.monotonic(), self.seconds.sum(axis=0), self.sent()
 
     def add(self, key: Key, values: dict[str, Any], examples: int = 0) -> None:
         """A line, unless it has been added before."""
@@ -265,6 +274,9 @@ class Metrics:
         *seconds, steps = (self.seconds.sum(axis=0) - self.before).tolist()
         if steps:
             speed |= {f"{part}_ms": round(1e3 * each / steps, 4) for part, each in zip(PARTS, seconds)}
+        sent, steps = (now - before for now, before in zip(self.sent(), self.sent_before))
+        if steps:
+            speed["bytes_per_step"] = round(sent / steps)
         data = "".join(text_of(line, speed) for line in lines).encode()
         try:
             done = 0

@@ -82,7 +82,7 @@ def page(run: Run) -> str:
 def cards(figures: dict[str, Any]) -> str:
     """The figures that one looks for first."""
     accuracy, r2 = figures["best_validation_accuracy"], figures["best_validation_r2"]
-    speed, loss = figures["samples_per_second"], figures["loss"]
+    speed, loss, sent = figures["samples_per_second"], figures["loss"], figures["bytes_per_step"]
     shown = [
         ("best validation accuracy", None if accuracy is None else f"{accuracy:.2%}"),
         ("best validation r2", None if r2 is None else f"{r2:.4f}"),
@@ -90,6 +90,7 @@ def cards(figures: dict[str, Any]) -> str:
         ("epochs", f"{figures['epoch']:,}"),
         ("steps", f"{figures['step']:,}"),
         ("samples a second, median", None if speed is None else f"{speed:,.0f}"),
+        ("bytes sent a machine and step", None if sent is None else f"{sent:,.0f}"),
     ]
     inside = "".join(f"<div><b>{value}</b><span>{name}</span></div>" for name, value in shown if value is not None)
     return f'<div class="figures">{inside}</div>'

@@ -123,13 +123,14 @@ def first(value: Any) -> Any:
 def summary(run: Run) -> dict[str, Any]:
     """A run in a few figures; None for what is not known.
 
-    loss is the mean over the steps of the last epoch; samples_per_second is the median over the steps; state_sha256
-    that of the newest checkpoint, when it is of the last step; when the time of the last line, in seconds since 1970.
+    loss is the mean over the steps of the last epoch; samples_per_second is the median over the steps; bytes_per_step
+    the median of what each of several machines sent to others; state_sha256 that of the newest checkpoint, when it is
+    of the last step; when the time of the last line, in seconds since 1970.
     """
     last = run.steps[-1] if run.steps else {}
     losses = series([line for line in run.steps if line["epoch"] == last["epoch"]], "loss")[1]
     accuracies, shares = (series(run.evaluations, f"validation_{name}")[1] for name in ("accuracy", "r2"))
-    speeds = series(run.steps, "samples_per_second")[1]
+    speeds, sent = (series(run.steps, name)[1] for name in ("samples_per_second", "bytes_per_step"))
     metrics = run.path / METRICS
     is_of_last_step = run.state.get("step") == last.get("step")
     return {
@@ -143,6 +144,7 @@ def summary(run: Run) -> dict[str, Any]:
         "best_validation_accuracy": max(accuracies, default=None),
         "best_validation_r2": max(shares, default=None),
         "samples_per_second": statistics.median(speeds) if speeds else None,
+        "bytes_per_step": statistics.median(sent) if sent else None,
         "state_sha256": run.state.get("state_sha256") if is_of_last_step else None,
         "when": metrics.stat().st_mtime if metrics.is_file() else None,
     }
