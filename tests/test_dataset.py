@@ -50,6 +50,14 @@ def test_batches_are_copies_in_the_arrays_own_dtype():
     assert data.arrays[0] is x  # not copied before it is used
 
 
+@pytest.mark.parametrize("x", [X, np.asfortranarray(X), X[::2].repeat(2, axis=0)[::-1], X[:, 0].astype(np.uint8)])
+def test_rows_beside_each_other_are_a_batch(x):
+    data = ArrayData(x, Y)
+    for got, expected in zip(data.rows(2, 5), rows(data, 2, 3, 4), strict=True):
+        assert got.tobytes() == expected.tobytes()
+        assert (got.dtype, got.strides, got.base) == (expected.dtype, expected.strides, None)
+
+
 def test_an_index_out_of_range_is_no_example():
     with pytest.raises(IndexError, match="6"):
         rows(as_data((X, Y)), 6)

@@ -14,7 +14,7 @@ import pargrad as pg
 from pargrad import nn, optim
 from pargrad.data import as_data
 from pargrad.nn import functional as F
-from pargrad.parallel import Trainer
+from pargrad.parallel import Trainer, payload
 from pargrad.parallel.payload import SharedData, make_recipe, mark_of
 
 # name, arguments, shape of the input
@@ -354,6 +354,19 @@ def test_a_data_set_wrapped_anew_is_known_again():
     assert not shared.is_of(other, mark_of(cloudpickle, other))
     examples[0] = (np.zeros(2), 1)
     assert not shared.is_of(second, mark_of(cloudpickle, second))
+
+
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_a_change_of_large_arrays_is_seen_in_a_sample_of_them(order, monkeypatch):
+    monkeypatch.setattr(payload, "MARKED_BYTES", 0)
+    x = np.arange(100_000, dtype=np.float32).reshape(5000, 20).copy(order)
+    marks = []
+    changes = (lambda: x, lambda: np.copyto(x, x[::-1].copy()), lambda: x[:, 7].fill(0), lambda: x[4000:4500].fill(1))
+    for change in changes:
+        change()
+        marks += [mark_of(cloudpickle, as_data((x, np.arange(5000)))) for _ in range(2)]
+    assert marks[::2] == marks[1::2]
+    assert len({tuple(mark) for mark in marks}) == 4
 
 
 # ----- what is there and does nothing -----

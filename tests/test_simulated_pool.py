@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from pargrad.data import ArrayData
-from pargrad.parallel.crew_pool import CrewPool
+from pargrad.parallel.crew_pool import CHUNKS_SECONDS, CrewPool, at_once
 from pargrad.parallel.meeting import CalledOff, Meeting
 from pargrad.parallel.pool import GRADIENT, REDUCE, UPDATE, Member, SerialPool
 from pargrad.parallel.ray_workers import WorkerPool
@@ -56,6 +56,13 @@ def test_the_same_plan_is_the_same_run():
     case = with_faults(Fault(1, 1, REDUCE, 5))
     other = case._replace(plan=case.plan._replace(seed=2))
     assert turns(case) == turns(case) != turns(other)
+
+
+def test_small_chunks_are_sent_together_while_there_are_many():
+    assert at_once(np.inf, 1000, 2) == 1  # nothing is known of their time
+    assert at_once(CHUNKS_SECONDS / 7.5, 1000, 2) == 7
+    assert at_once(CHUNKS_SECONDS / 7.5, 17, 2) == 2
+    assert at_once(CHUNKS_SECONDS / 7.5, 3, 2) == at_once(2 * CHUNKS_SECONDS, 1000, 2) == 1
 
 
 def test_nothing_is_left():

@@ -48,6 +48,10 @@ class ArrayData:
         """The rows at these indices of each array; nothing is drawn."""
         return tuple(np.asarray(array.take(indices, axis=0)) for array in self.arrays)  # a map's rows as plain arrays
 
+    def rows(self, start: int, stop: int) -> tuple[np.ndarray, ...]:
+        """`batch` of the examples [start, stop), which lie beside each other and are copied at once."""
+        return tuple(np.array(array[start:stop], order="C") for array in self.arrays)
+
 
 def as_rows(array: Any) -> np.ndarray:
     if isinstance(array, str | os.PathLike):

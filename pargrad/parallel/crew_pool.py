@@ -36,6 +36,7 @@ from pargrad.parallel.worker import Failure
 KEPT_DATA_SETS = 4
 SAY_SECONDS = 5.0  # of waiting, before it is said for what
 AHEAD_SECONDS, MOST_AHEAD = 0.05, 64  # of work that is sent to the peers at once, and the most steps of it
+CHUNKS_SECONDS = 0.02  # of an evaluation that a worker is sent at once
 
 
 class Waiting:
@@ -436,17 +437,20 @@ class CrewPool(Pool):
                 self.recover(lost)
         waiting = deque(chunks)
         given: dict[Peer, deque[list[Chunk]]] = {peer: deque() for peer in self.members}
-        failure = None
+        failure, pace = None, math.inf
         while waiting or any(given.values()):
             try:
-                # Two chunks a worker: the next one is there when the first is done.
+                # Two messages a peer: the next one is there when the first is done.
                 for peer, mine in itertools.product(self.members, range(2)):
                     if peer.workers and waiting and failure is None and len(given[peer]) <= mine:
-                        given[peer].append([waiting.popleft() for _ in range(min(peer.workers, len(waiting)))])
+                        count = peer.workers * at_once(pace, len(waiting), self.workers)
+                        given[peer].append([waiting.popleft() for _ in range(min(count, len(waiting)))])
                         self.tell_one(peer, ("evaluate", number, self.completed, given[peer][-1]))
                 for peer in self.answering(given):
+                    since = peer.since
                     reply = self.reply_of(peer)
-                    given[peer].popleft()
+                    done = given[peer].popleft()
+                    pace = (peer.since - since) * peer.workers / len(done)
                     if isinstance(reply, Failure):
                         failure = failure or reply
                         waiting.clear()
@@ -468,3 +472,8 @@ class CrewPool(Pool):
     def answering(self, given: dict[Peer, deque[list[Chunk]]]) -> list[Peer]:
         busy = {peer.channel.connection: peer for peer, chunks in given.items() if chunks}
         return [busy[connection] for connection in wait(list(busy))]  # type: ignore[index]
+
+
+def at_once(pace: float, left: int, workers: int) -> int:
+    """How many chunks, of `pace` seconds each, a worker is sent at once: few enough that all end at about one time."""
+    return max(1, min(int(CHUNKS_SECONDS / pace), left // (4 * workers)))

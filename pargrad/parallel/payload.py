@@ -6,6 +6,7 @@ import contextlib
 import functools
 import hashlib
 import io
+import math
 import mmap
 import operator
 import os
@@ -242,10 +243,19 @@ def wrapped_in(data: Data) -> Any:
 def mark_of(cloudpickle: Any, data: Data) -> Any:
     """By what it is seen that a data set was changed since it was shared.
 
-    The bytes of an object as it is sent; of arrays all bytes, or those of 4,096 rows where they have more than 64 MB.
+    The bytes of an object as it is sent; of arrays all bytes, or where they have more than 64 MB a `sample_of` them.
     """
     if type(data) is not ArrayData:
         return hashlib.sha256(make_recipe(cloudpickle, data)[0].pickled or b"").digest()
-    places = np.linspace(0, len(data) - 1, min(4096, len(data))).astype(np.int64)
-    rows = (array if array.nbytes <= MARKED_BYTES else array.take(places, axis=0) for array in data.arrays)
-    return [zlib.crc32(np.ascontiguousarray(array).data.cast("B")) for array in rows]
+    parts = (array if array.nbytes <= MARKED_BYTES else sample_of(array) for array in data.arrays)
+    return [zlib.crc32(np.ascontiguousarray(part).data.cast("B")) for part in parts]
+
+
+def sample_of(array: np.ndarray) -> np.ndarray:
+    """64 bytes at each of 4,096 places, spread evenly over rows and columns; of other layouts than C's whole rows."""
+    if not array.flags.c_contiguous:
+        return array.take(np.linspace(0, len(array) - 1, min(4096, len(array))).astype(np.int64), axis=0)
+    width = max(1, 64 // array.itemsize)
+    golden = (math.sqrt(5) - 1) / 2  # whose multiples fall evenly, and never into step with the rows
+    places = np.arange(4096) * golden % 1 * (array.size - width + 1)
+    return array.reshape(-1).take(places.astype(np.int64)[:, None] + np.arange(width))

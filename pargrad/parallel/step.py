@@ -507,10 +507,13 @@ class Replica:
     def evaluate(self, data: Data, chunk: Chunk) -> ChunkScore | np.ndarray:
         """Loss and metrics of one chunk, or the model's output for it; without a graph."""
         generator = random.ShardGenerator(self.work.seed, 0, chunk.number)  # step 0: no training step has this stream
-        indices = np.arange(chunk.start, chunk.stop)
         with no_grad(), random.using(generator):
             try:
-                batch = tuple(Tensor(array) for array in data.batch(indices, generator))
+                if type(data) is ArrayData:
+                    arrays = data.rows(chunk.start, chunk.stop)
+                else:
+                    arrays = data.batch(np.arange(chunk.start, chunk.stop), generator)
+                batch = tuple(map(Tensor, arrays))
                 if chunk.predict:
                     return self.work.model(*batch[:-1]).array
                 total, divisor, output = self.work.objective(self.work.model, batch)
@@ -518,7 +521,7 @@ class Replica:
             except Exception as error:
                 error.add_note(f"in the evaluation of examples {chunk.start} to {chunk.stop - 1}")
                 raise
-        return ChunkScore(float(total.array), divisor_at(chunk.start, divisor), states, len(indices))
+        return ChunkScore(float(total.array), divisor_at(chunk.start, divisor), states, chunk.stop - chunk.start)
 
     def states_of(self, names: tuple[str, ...], output: Any, target: np.ndarray) -> dict[str, tuple]:
         """Each metric's state; that of accuracy, where it has a meaning, also when nobody asked for it."""
