@@ -168,7 +168,18 @@ WRONG = {
     "channels": lambda lib: lib.nn.Conv1d(4, 4, 3)(lib.ones(1, 3, 8)),
     "groups of channels": lambda lib: lib.nn.GroupNorm(3, 4),
     "no dropout": lambda lib: lib.nn.Dropout(1.5),
+    "dropout of integers": lambda lib: lib.nn.Dropout(0.5)(lib.tensor([1, 2])),
+    "dropout for selu of integers": lambda lib: lib.nn.AlphaDropout(0.5)(lib.tensor([1, 2])),
+    "dropout of booleans": lambda lib: lib.nn.Dropout2d(0.5)(lib.ones(1, 2, 2, 2) > 0),
     "dimensions of a batch": lambda lib: lib.nn.BatchNorm2d(3)(lib.ones(2, 3)),
+    "channels of a batch": lambda lib: lib.nn.BatchNorm1d(3)(lib.ones(4, 5)),
+    "channels in evaluation": lambda lib: lib.nn.BatchNorm2d(3).eval()(lib.ones(4, 5, 2, 2)),
+    "a state of no row": lambda lib: lib.nn.GRUCell(3, 4)(lib.ones(())),
+    "an input of a cell": lambda lib: lib.nn.GRUCell(3, 4)(lib.ones(2, 5)),
+    "integers of a cell": lambda lib: lib.nn.GRUCell(3, 4)(lib.tensor([[1, 2, 3]])),
+    "integers of a sequence": lambda lib: lib.nn.GRU(3, 4)(lib.tensor([[1, 2, 3]])),
+    "an input of a sequence": lambda lib: lib.nn.GRU(3, 4)(lib.ones(2, 5)),
+    "dimensions of a sequence": lambda lib: lib.nn.GRU(3, 4)(lib.ones(2, 2, 2, 3)),
     "one value a channel": lambda lib: lib.nn.BatchNorm1d(3)(lib.ones(1, 3)),
     "dimensions of an instance": lambda lib: lib.nn.InstanceNorm1d(3)(lib.ones(2, 3, 4, 5)),
     "channels of an instance": lambda lib: lib.nn.InstanceNorm1d(4, affine=True)(lib.ones(2, 3, 4)),
@@ -201,13 +212,22 @@ REFUSED_HERE = {
     "sparse gradients of bags": (lambda: nn.EmbeddingBag(3, 2, sparse=True), RuntimeError, "sparse=False"),
     "a table of another shape": (lambda: nn.Embedding(3, 2, _weight=pg.ones(2, 3)), ValueError, r"\(3, 2\).*\(2, 3\)"),
     "a table that is none": (lambda: nn.Embedding.from_pretrained(pg.ones(2)), ValueError, "rows, columns"),
+    "a mode of bags": (lambda: nn.EmbeddingBag(3, 2, mode="first"), ValueError, "'sum', 'mean' or 'max', got 'first'"),
+    "bags' maxima by frequency": (
+        lambda: nn.EmbeddingBag(3, 2, mode="max", scale_grad_by_freq=True), ValueError, "scale_grad_by_freq=False",
+    ),
+    "a mode of images": (lambda: nn.Upsample(8, mode="cubic"), NotImplementedError, "'bicubic', .*got 'cubic'"),
+    "a formula of gelu": (lambda: nn.GELU("exact"), RuntimeError, "'none' or 'tanh', got 'exact'"),
+    "a batch of integers": (
+        lambda: nn.BatchNorm1d(3)(pg.tensor([[1, 2, 3]] * 2)), RuntimeError, "floating-point input, got int64: write",
+    ),
     "a padding index": (lambda: nn.Embedding(3, 2, padding_idx=3), ValueError, "one of 3 rows"),
     "padding for other dimensions": (lambda: nn.ZeroPad2d((1, 2)), ValueError, "expected one number, or 4"),
     "sizes for other dimensions": (lambda: nn.Conv2d(1, 1, (1, 2, 3)), RuntimeError, "as 2 integers"),
     "softmax of vectors": (lambda: nn.Softmax2d()(pg.ones(2)), ValueError, r"\(C, H, W\)"),
     "bounds": (lambda: nn.Hardtanh(1.0, -1.0), ValueError, "min_val below max_val"),
     "names of dimensions": (lambda: nn.Unflatten("C", (2, 2)), TypeError, "dim as an integer"),
-}
+}  # fmt: skip
 
 
 @pytest.mark.parametrize(("make", "error", "told"), REFUSED_HERE.values(), ids=REFUSED_HERE)

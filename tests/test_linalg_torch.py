@@ -474,13 +474,20 @@ def test_qr_with_other_modes():
 
 
 ZEROS = np.zeros((2, 2))
+PIVOTS = [np.array([1, 2], np.int32)]  # of no swaps
 REFUSED = [
     ("inv", [ZEROS], {}, r"linalg.inv\(float64\[2, 2\]\): Singular matrix: write linalg.pinv"),
     ("inv", [TALL.real], {}, "expected square matrices, got shape"),
     ("inv", [np.eye(2, dtype=int)], {}, "expected floating-point or complex numbers, got int64"),
     ("det", [np.ones(3)], {}, "expected a matrix or a batch"),
     ("solve", [ZEROS, ZEROS], {}, "Singular matrix: write linalg.lstsq"),
-    ("solve", [np.eye(2), np.ones((3, 1))], {}, "mismatch"),
+    ("solve", [np.eye(2), np.ones((3, 1))], {}, r"expected B of shape \(..., 2, k\), got \(3, 1\)"),
+    ("solve", [np.eye(2), np.ones((2, 3))], {"left": False}, r"expected B of shape \(..., k, 2\), got \(2, 3\)"),
+    ("lu_solve", [np.eye(2), *PIVOTS, np.ones(2)], {}, r"got \(2,\): write B.unsqueeze\(-1\) for a vector"),
+    ("lu_solve", [np.eye(2), *PIVOTS, np.ones((3, 1))], {}, r"expected B of shape \(..., 2, k\), got \(3, 1\)"),
+    ("lu_solve", [np.eye(2), *PIVOTS, np.ones(2)], {"left": False}, r"write B.unsqueeze\(0\) for a vector"),
+    ("solve_triangular", [np.eye(2), np.ones(2)], {"upper": True}, r"write B.unsqueeze\(-1\) for a vector"),
+    ("solve_triangular", [np.eye(2), np.ones((3, 1))], {"upper": True}, r"got \(3, 1\)"),
     ("solve", [np.eye(2), np.ones(2, np.float32)], {}, "expected tensors of one dtype"),
     ("solve", [np.eye(2), np.ones(2)], {"left": False}, "expected B to be a matrix"),
     ("cholesky", [-np.eye(2)], {}, "not positive definite: add a multiple"),

@@ -1,6 +1,7 @@
 """The losses against torch's: values and gradients, as functions and as modules, whole and cut into shards."""
 
 import itertools
+import re
 
 import numpy as np
 import pytest
@@ -470,6 +471,11 @@ X, Y = pg.ones(4, 3), pg.ones(4, 3)
         (lambda: F.triplet_margin_loss(X, X, X, margin=0.0), ValueError, "margin"),
         (lambda: F.triplet_margin_loss(X, X, pg.ones(3)), RuntimeError, "as many dimensions"),
         (lambda: F.multi_margin_loss(X, pg.tensor([0, 1, 2, 0]), p=3), ValueError, "1 or 2, got 3"),
+        (lambda: nn.MultiMarginLoss(p=3), ValueError, "1 or 2, got 3"),
+        (lambda: nn.TripletMarginLoss(margin=-1.0), ValueError, "greater than 0, got -1"),
+        (lambda: nn.TripletMarginWithDistanceLoss(margin=0.0), ValueError, "greater than 0, got 0"),
+        (lambda: nn.HuberLoss(delta=0.0), RuntimeError, "greater than 0, got 0"),
+        (lambda: nn.SmoothL1Loss(beta=-1.0), RuntimeError, "0 or more, got -1"),
         (lambda: F.multilabel_margin_loss(X, Y), ValueError, "integers"),
         (lambda: F.multilabel_margin_loss(X, pg.tensor([[3, -1, -1]] * 4)), IndexError, "class 3"),
     ],
@@ -477,6 +483,33 @@ X, Y = pg.ones(4, 3), pg.ones(4, 3)
 def test_refusals(wrong, error, told):
     with pytest.raises(error, match=told):
         wrong()
+
+
+TABLE, LABELS = (4, 3), [0, 1, 2, 0]
+WRONG_SHAPES = [  # a loss, the shapes of what it is given, and what is said
+    ("binary_cross_entropy", [TABLE, TABLE, (4,)], {}, "expected weight to broadcast to input's shape (4, 3), got"),
+    ("binary_cross_entropy", [(3,), (3,), (2, 3)], {}, "input's shape (3,), got shape (2, 3)"),
+    ("binary_cross_entropy_with_logits", [TABLE, TABLE, (4,)], {}, "expected weight to broadcast to input's shape"),
+    ("binary_cross_entropy_with_logits", [TABLE, TABLE], {"pos_weight": (2,)}, "expected pos_weight to broadcast"),
+    ("multilabel_soft_margin_loss", [TABLE, TABLE, (4,)], {}, "expected weight to broadcast to input's shape (4, 3)"),
+    ("cross_entropy", [TABLE, LABELS, (4,)], {}, "expected one weight for each of 3 classes, got shape (4,)"),
+    ("multi_margin_loss", [TABLE, LABELS], {"weight": (4,)}, "one weight for each of 3 classes, got shape (4,)"),
+    ("cosine_embedding_loss", [TABLE, TABLE, (5,)], {}, "target (N,), or (D,) and (), got (4, 3), (4, 3) and (5,)"),
+    ("cosine_embedding_loss", [TABLE, (4, 2), (4,)], {}, "got (4, 3), (4, 2) and (4,)"),
+    ("margin_ranking_loss", [(4,), (3,), (4,)], {}, "got shapes (4,), (3,) and (4,)"),
+    ("triplet_margin_loss", [TABLE, (5, 3), TABLE], {}, "got shapes (4, 3), (5, 3) and (4, 3)"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "inputs", "named", "told"), WRONG_SHAPES, ids=lambda value: str(value)[:40])
+def test_shapes_that_do_not_go_together_are_named(name, inputs, named, told):
+    for library in (torch, pg):
+
+        def given(x, library=library):
+            return library.ones(*x) if isinstance(x, tuple) else library.tensor(x)
+
+        with pytest.raises(RuntimeError, match=re.escape(told) if library is pg else None):
+            getattr(library.nn.functional, name)(*map(given, inputs), **{key: given(x) for key, x in named.items()})
 
 
 @pytest.mark.parametrize("name", sorted({*MODULES} - {"ctc_loss", "gaussian_nll_loss", "huber_loss",

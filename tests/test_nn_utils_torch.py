@@ -130,7 +130,7 @@ def test_parameters_to_vector_and_back():
             t.grad = None
         (vector**3).sum().backward()
         seen.append([array_of(vector.detach()), *gradients_of(tensors)])
-        new = library.arange(float(len(vector))).to(library.float64)
+        new = library.arange(float(len(vector) + 2)).to(library.float64)  # 2 more than are needed
         library.nn.utils.vector_to_parameters(new, iter(tensors))
         seen[-1] += [array_of(t.detach()) for t in tensors]
         new[0] = 77.0  # whose memory they share

@@ -226,7 +226,7 @@ def test_what_does_not_fit_is_said():
     lstm, gru, cell = pg.nn.LSTM(3, 4), pg.nn.GRU(3, 4, batch_first=True), pg.nn.GRUCell(3, 4)
     with pytest.raises(RuntimeError, match="expected input of shape .L, N, 3. or .L, 3., got .5, 2, 4."):
         lstm(pg.zeros(5, 2, 4))
-    with pytest.raises(RuntimeError, match="expected input of shape .N, L, 3. or .L, 3., got .5,."):
+    with pytest.raises(ValueError, match="expected input of shape .N, L, 3. or .L, 3., got .5,."):
         gru(pg.zeros(5))
     with pytest.raises(RuntimeError, match="a sequence of 1 step or more"):
         gru(pg.zeros(2, 0, 3))

@@ -288,7 +288,16 @@ REFUSED = {
     "no optimizer": (lambda: schedules.StepLR([0.1], 3), TypeError, "expected an optimizer, got list"),
     "two functions": (lambda: schedules.LambdaLR(SGD, [abs, abs]), ValueError, "3 parameter groups, got 2"),
     "no function": (lambda: schedules.LambdaLR(SGD, 0.1), TypeError, "expected functions, got float"),
-    "factor": (lambda: schedules.ConstantLR(SGD, 1.5), ValueError, r"factor in \[0, 1\], got 1\.5"),
+    "step_size": (lambda: schedules.StepLR(SGD, 0), ValueError, "step_size greater than 0, got 0"),
+    "T_max": (lambda: schedules.CosineAnnealingLR(SGD, 0), ValueError, "T_max greater than 0, got 0"),
+    "step_size_up": (lambda: schedules.CyclicLR(SGD, 0.1, 1.0, 0), ValueError, "step_size_up greater than 0, got 0"),
+    "div_factor": (
+        lambda: schedules.OneCycleLR(SGD, 0.1, 9, div_factor=0), ValueError, "div_factor greater than 0, got 0",
+    ),
+    "factor": (lambda: schedules.ConstantLR(SGD, 1.5), ValueError, r"factor in \(0, 1\], got 1\.5"),
+    "no factor": (
+        lambda: schedules.ConstantLR(SGD, 0.0), ValueError, r"got 0\.0: .* write LambdaLR.*float\(epoch >= 5\)",
+    ),
     "start_factor": (lambda: schedules.LinearLR(SGD, 0.0), ValueError, r"start_factor in \(0, 1\], got 0\.0"),
     "end_factor": (lambda: schedules.LinearLR(SGD, 0.1, -1.0), ValueError, r"end_factor in \[0, 1\], got -1\.0"),
     "T_0": (lambda: schedules.CosineAnnealingWarmRestarts(SGD, 0), ValueError, "T_0 of at least 1, got 0"),

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 
 import pargrad as pg
 import pargrad.nn.functional as F
@@ -70,6 +71,14 @@ def test_the_engine() -> None:
     (gradient,) = pg.autograd.grad(y.sum() + pg.linalg.norm(x), [x])
     shape: tuple[int, ...] = gradient.shape
     assert shape == (3, 4)
+
+
+def test_arguments_that_do_not_exist_are_seen_by_the_checker_too() -> None:
+    """pyproject.toml has mypy say so where an ignored line is none that it refuses."""
+    with pytest.raises(TypeError, match="hidden"):
+        nn.LSTM(20, hidden=8)  # type: ignore[call-arg]
+    with pytest.raises(TypeError, match="average"):
+        F.mse_loss(pg.ones(2), pg.ones(2), average=True)  # type: ignore[call-arg]
 
 
 def test_the_trainer_and_an_estimator() -> None:

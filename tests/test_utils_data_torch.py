@@ -334,6 +334,7 @@ def test_a_subclass_that_changes_examples_is_heard():
 
 WRONG = {
     "lengths": lambda s: s.d.TensorDataset(s.lib.tensor(X), s.lib.tensor(Y[:5])),
+    "no tensors": lambda s: len(s.d.TensorDataset()),
     "stacked lengths": lambda s: s.d.StackDataset([1, 2], [1]),
     "nothing stacked": lambda s: s.d.StackDataset(),
     "a stream in a row": lambda s: s.d.ConcatDataset([stream(s)]),
@@ -358,7 +359,7 @@ WRONG = {
 OTHER_ERRORS = {  # where torch's says less
     "stacked lengths": ValueError, "a stream in a row": (TypeError, AssertionError),
     "lengths": (ValueError, AssertionError), "past the end": (IndexError, ValueError),
-    "replacement=1": TypeError, "no ranks": (RuntimeError, ValueError),
+    "no tensors": ValueError, "replacement=1": TypeError, "no ranks": (RuntimeError, ValueError),
 }  # fmt: skip
 
 

@@ -9,6 +9,7 @@ from typing import Any
 from pargrad import creation
 from pargrad.nn import functional as F
 from pargrad.nn import init
+from pargrad.nn.activations import check_approximate
 from pargrad.nn.module import Module, Parameter
 from pargrad.tensor import Tensor
 
@@ -290,6 +291,7 @@ class GELU(Activation):
     settings = ("approximate",)
 
     def __init__(self, approximate: str = "none"):
+        check_approximate(approximate)
         self.approximate = approximate
 
 

@@ -139,13 +139,17 @@ def celu(input: Tensor, alpha: float = 1.0, inplace: bool = False) -> Tensor:
     return apply(RULES["elu"], input, alpha=alpha, input_scale=1 / alpha)
 
 
+def check_approximate(approximate: str) -> None:
+    if approximate not in ("none", "tanh"):
+        raise RuntimeError(f"gelu: expected approximate='none' or 'tanh', got {approximate!r}")
+
+
 def gelu(input: Tensor, approximate: str = "none") -> Tensor:
     """x times the normal distribution's share below x; approximate="tanh": a formula near to it.
 
     https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.gelu.html
     """
-    if approximate not in ("none", "tanh"):
-        raise RuntimeError(f"gelu: expected approximate='none' or 'tanh', got {approximate!r}")
+    check_approximate(approximate)
     return apply(RULES["gelu" if approximate == "none" else "gelu_tanh"], input)
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from pargrad import operators
 from pargrad.nn.activations import log_softmax
 from pargrad.nn.linear import linear
-from pargrad.nn.terms import Terms, as_constant, checked, loss, of_elements, same_shape
+from pargrad.nn.terms import Terms, as_constant, checked, factors, loss, of_elements, same_shape
 from pargrad.rules import RULES
 from pargrad.rules.losses import at_class
 from pargrad.rules.stacks import NotStackable
@@ -169,7 +169,7 @@ def class_weights(name: str, input: Tensor, weight: Any) -> Tensor | None:
         return None
     weight, count = as_constant(weight), input.shape[1 if input.ndim > 1 else 0]
     if weight.shape != (count,):
-        raise ValueError(f"{name}: expected one weight for each of {count} classes, got shape {weight.shape}")
+        raise RuntimeError(f"{name}: expected one weight for each of {count} classes, got shape {weight.shape}")
     return weight.to(input.dtype)
 
 
@@ -200,6 +200,11 @@ def gather_class(input: Tensor, index: Tensor) -> Tensor:
 # ----- margins between classes -----
 
 
+def check_power(p: int) -> None:
+    if p not in (1, 2):
+        raise ValueError(f"multi_margin_loss: expected p to be 1 or 2, got {p}")
+
+
 @loss
 def multi_margin_loss(
     input: Tensor,
@@ -217,8 +222,7 @@ def multi_margin_loss(
     https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.multi_margin_loss.html
     """
     reduction = checked(reduction, size_average, reduce)
-    if p not in (1, 2):
-        raise ValueError(f"multi_margin_loss: expected p to be 1 or 2, got {p}")
+    check_power(p)
     input = input if input.ndim else input.reshape(1)
     target = target.reshape(()) if input.ndim == 1 and target.shape == (1,) else target
     weight = class_weights("multi_margin_loss", input, weight)
@@ -285,7 +289,8 @@ def multilabel_soft_margin_loss(
     reduction, target = checked(reduction, size_average, reduce), as_constant(target)
     same_shape("multilabel_soft_margin_loss", input, target)
     values = apply(RULES["sigmoid_cross_entropy"], input, target)
-    values = values if weight is None else values * weight
+    if weight is not None:
+        values = values * factors("multilabel_soft_margin_loss", "weight", weight, values)
     return of_elements(values.mean(-1), reduction)
 
 

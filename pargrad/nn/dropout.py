@@ -35,7 +35,8 @@ def kept_of(input: Tensor, p: float) -> np.ndarray:
 
 def scaled(input: Tensor, p: float, keep: np.ndarray) -> Tensor:
     """Input times a mask, which broadcasts, over the share that it keeps."""
-    return input * (keep.astype(input.dtype) / (1.0 - p if p < 1.0 else 1.0))
+    mask = keep.astype(input.dtype)
+    return input * (mask / (1.0 - p) if p < 1.0 else mask)
 
 
 def of_channels(name: str, input: Tensor) -> tuple[int, ...]:
@@ -49,14 +50,18 @@ def of_channels(name: str, input: Tensor) -> tuple[int, ...]:
 
 def idle(name: str, input: Tensor, p: float, training: bool) -> bool:
     check_probability(name, p)
-    return not training or p == 0.0 or not input.numel()
+    if not training or p == 0.0 or not input.numel():
+        return True
+    if p < 1.0 and input.dtype.kind not in "fc":
+        raise RuntimeError(f"{name}: expected a floating-point input, got {input.dtype}: write x.float()")
+    return False
 
 
 @obeying_inplace
 def dropout(input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:
     """Zeroes elements with probability p and divides the others by 1 - p; the identity where not training.
 
-    Srivastava et al. 2014.
+    RuntimeError for integers, whose product is none. Srivastava et al. 2014.
 
     >>> F.dropout(pg.ones(4), p=0.5, training=False)
     tensor([1., 1., 1., 1.])
@@ -102,7 +107,7 @@ def alpha(name: str, input: Tensor, p: float, training: bool, by_channel: bool) 
     if idle(name, input, p, training):
         return input
     if p == 1.0:
-        return input * 0.0
+        return input * 0
     keep = kept(of_channels(name, input), p) if by_channel else kept_of(input, p)
     scale = 1.0 / math.sqrt((SELU_BELOW**2 * p + 1) * (1 - p))
     dropped = (keep.astype(input.dtype) - 1) * (SELU_BELOW * scale) + SELU_BELOW * scale * p

@@ -10,7 +10,7 @@ from pargrad.modes import no_grad
 from pargrad.nn import functional as F
 from pargrad.nn import init
 from pargrad.nn.module import Module, Parameter
-from pargrad.nn.sparse import check_dense, row_of_padding
+from pargrad.nn.sparse import check_dense, check_mode, row_of_padding
 from pargrad.tensor import Tensor
 
 
@@ -210,7 +210,7 @@ class EmbeddingBag(Table):
     """Sums, means or maxima of rows of a table: https://docs.pytorch.org/docs/stable/generated/torch.nn.EmbeddingBag.html
 
     input (bags, rows in each), or (rows,) with offsets (bags,), where each bag begins, gives (bags, embedding_dim);
-    mode: "sum", "mean" or "max". per_sample_weights, for "sum" alone, are of input's shape.
+    mode: "sum", "mean" or "max", else ValueError. per_sample_weights, for "sum" alone, are of input's shape.
     There are no sparse gradients: sparse=True is refused.
     """
 
@@ -230,6 +230,7 @@ class EmbeddingBag(Table):
         dtype: Any = None,
     ):
         check_dense("EmbeddingBag", sparse)
+        check_mode("EmbeddingBag", mode, scale_grad_by_freq)
         self.num_embeddings = num_embeddings
         self.embedding_dim = embedding_dim
         self.max_norm = max_norm

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from pargrad import operators
-from pargrad.nn.terms import Terms, along_target, checked, loss, of_elements, weighted
+from pargrad.nn.terms import Terms, along_target, checked, factors, loss, of_elements, weighted
 from pargrad.rules import RULES
 from pargrad.stacking import Stacked
 from pargrad.tensor import Tensor, apply
@@ -57,6 +57,11 @@ def bent(difference: Tensor, delta: float) -> Tensor:
     return near * (difference - 0.5 * near)
 
 
+def check_beta(beta: float) -> None:
+    if beta < 0:
+        raise RuntimeError(f"smooth_l1_loss: expected beta to be 0 or more, got {beta}")
+
+
 @loss
 def smooth_l1_loss(
     input: Tensor,
@@ -73,10 +78,14 @@ def smooth_l1_loss(
     https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.smooth_l1_loss.html
     """
     reduction, target = checked(reduction, size_average, reduce), along_target("smooth_l1_loss", input, target)
-    if beta < 0:
-        raise RuntimeError(f"smooth_l1_loss: expected beta to be 0 or more, got {beta}")
+    check_beta(beta)
     difference = input - target
     return of_elements(bent(difference, beta) / beta if beta else difference.abs(), reduction)
+
+
+def check_delta(delta: float) -> None:
+    if delta <= 0:
+        raise RuntimeError(f"huber_loss: expected delta to be greater than 0, got {delta}")
 
 
 @loss
@@ -88,8 +97,7 @@ def huber_loss(
     As torch has it, the mean divides by the number of elements, not by the sum of the weights.
     """
     reduction, target = checked(reduction), along_target("huber_loss", input, target)
-    if delta <= 0:
-        raise RuntimeError(f"huber_loss: expected delta to be greater than 0, got {delta}")
+    check_delta(delta)
     values = weighted("huber_loss", bent(input - target, delta), weight, reduction).values
     return of_elements(values, reduction)
 
@@ -108,8 +116,8 @@ def binary_cross_entropy(
 ) -> Any:
     """-target log input - (1 - target) log(1 - input), of probabilities; no logarithm is less than -100.
 
-    target, of input's shape and dtype, in [0, 1]; weight: factors, which broadcast. RuntimeError for an input outside
-    of [0, 1]: binary_cross_entropy_with_logits takes scores.
+    target, of input's shape and dtype, in [0, 1]; weight: factors, which broadcast to that shape. RuntimeError where
+    they do not, and for an input outside of [0, 1]: binary_cross_entropy_with_logits takes scores.
 
     https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.binary_cross_entropy.html
     """
@@ -121,7 +129,9 @@ def binary_cross_entropy(
             "F.binary_cross_entropy_with_logits for what is no probability yet"
         )
     values = apply(RULES["binary_cross_entropy"], input, target)
-    return of_elements(values if weight is None else values * weight, reduction)
+    if weight is not None:
+        values = values * factors("binary_cross_entropy", "weight", weight, values)
+    return of_elements(values, reduction)
 
 
 @loss
@@ -136,19 +146,21 @@ def binary_cross_entropy_with_logits(
 ) -> Any:
     """Cross entropy of sigmoid(input) with target in [0, 1], elementwise; pos_weight scales the positive part.
 
-    target of input's shape, else ValueError; integers will do. pos_weight, such as (classes,), and weight broadcast.
+    target of input's shape, else ValueError; integers will do. pos_weight, such as (classes,), and weight
+    broadcast to it, else RuntimeError.
 
     https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.binary_cross_entropy_with_logits.html
     """
     reduction = checked(reduction, size_average, reduce)
-    target = along_target("binary_cross_entropy_with_logits", input, target)
+    name = "binary_cross_entropy_with_logits"
+    target = along_target(name, input, target)
     values = apply(RULES["sigmoid_cross_entropy"], input, target)
     if pos_weight is not None:
         # Only the term of the positive class is scaled: pos_weight - 1 times target * -log sigmoid(input) is added.
         positive = apply(RULES["sigmoid_cross_entropy"], input, Tensor(np.ones_like(target.array)))
-        values = values + (pos_weight - 1) * target * positive
+        values = values + (factors(name, "pos_weight", pos_weight, values) - 1) * target * positive
     if weight is not None:
-        values = values * weight
+        values = values * factors(name, "weight", weight, values)
     return of_elements(values, reduction)
 
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 from pargrad.nn import functional as F
+from pargrad.nn.class_losses import check_power
 from pargrad.nn.constructors import taking
 from pargrad.nn.linear_layers import PairwiseDistance
+from pargrad.nn.loss_functions import check_beta, check_delta
 from pargrad.nn.module import Module
+from pargrad.nn.pair_losses import check_margin
 from pargrad.nn.terms import checked
 from pargrad.tensor import Tensor
 
@@ -30,6 +33,7 @@ class Loss(Module):
     function: Callable[..., Tensor]
     settings: tuple[str, ...] = ("reduction",)
     other_reductions: tuple[str, ...] = ()
+    checks: ClassVar[dict[str, Callable[[Any], None]]] = {}  # what refuses a wrong value of a setting
 
     def __init_subclass__(cls, without: tuple[str, ...] = (), by_name: bool = False, **named: Any) -> None:
         super().__init_subclass__(**named)
@@ -45,6 +49,8 @@ class Loss(Module):
         """Checks the settings and makes them attributes."""
         settings["reduction"] = checked(settings["reduction"], size_average, reduce, self.other_reductions)
         for name, value in settings.items():
+            if name in self.checks:
+                self.checks[name](value)
             if name in BUFFERS:
                 self.register_buffer(name, value)
             else:
@@ -85,10 +91,12 @@ class L1Loss(Loss, without=("weight",)):
 
 class SmoothL1Loss(Loss):
     function = staticmethod(F.smooth_l1_loss)
+    checks: ClassVar = {"beta": check_beta}
 
 
 class HuberLoss(Loss, without=("weight",)):
     function = staticmethod(F.huber_loss)
+    checks: ClassVar = {"delta": check_delta}
 
 
 class BCELoss(WeightedLoss):
@@ -133,6 +141,7 @@ class NLLLoss(WeightedLoss):
 
 class MultiMarginLoss(WeightedLoss):
     function = staticmethod(F.multi_margin_loss)
+    checks: ClassVar = {"p": check_power}
 
 
 class MultiLabelMarginLoss(Loss):
@@ -160,10 +169,12 @@ class CosineEmbeddingLoss(Loss):
 
 class TripletMarginLoss(Loss):
     function = staticmethod(F.triplet_margin_loss)
+    checks: ClassVar = {"margin": check_margin}
 
 
 class TripletMarginWithDistanceLoss(Loss):
     function = staticmethod(F.triplet_margin_with_distance_loss)
+    checks: ClassVar = {"margin": check_margin}
 
     def hold(self, *, distance_function: Callable[[Tensor, Tensor], Tensor] | None, **settings: Any) -> None:  # type: ignore[override]
         super().hold(distance_function=distance_function or PairwiseDistance(), **settings)

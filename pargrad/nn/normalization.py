@@ -84,6 +84,7 @@ def batch_norm(
     """
     if input.ndim < 2:
         raise RuntimeError(f"batch_norm: expected input of shape (N, C, ...), got {input.shape}")
+    check_floating(input)
     check_channels("batch_norm", input, running_mean=running_mean, running_var=running_var, weight=weight, bias=bias)
     shape = per_channel(input)
     if not training:

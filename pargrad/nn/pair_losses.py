@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from pargrad import operators
-from pargrad.nn.terms import as_constant, checked, loss, of_elements
+from pargrad.nn.terms import as_constant, broadcast, checked, loss, of_elements
 from pargrad.operators.products import pairwise_distance
 from pargrad.tensor import Tensor
 
@@ -23,16 +23,12 @@ def margin_ranking_loss(
 ) -> Any:
     """max(0, margin - target * (input1 - input2)): target 1 wants input1 to be larger, -1 input2.
 
-    Shapes broadcast, but must have as many dimensions: RuntimeError.
+    Shapes broadcast, but must have as many dimensions, else RuntimeError.
 
     https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.margin_ranking_loss.html
     """
     reduction, target = checked(reduction, size_average, reduce), as_constant(target)
-    if not input1.ndim == input2.ndim == target.ndim:
-        raise RuntimeError(
-            "margin_ranking_loss: expected inputs and target of as many dimensions, got shapes "
-            f"{input1.shape}, {input2.shape} and {target.shape}"
-        )
+    check_triple("margin_ranking_loss", "inputs and target", input1, input2, target)
     return of_elements(operators.clamp(-target * (input1 - input2) + margin, min=0), reduction)
 
 
@@ -48,10 +44,12 @@ def cosine_embedding_loss(
 ) -> Any:
     """1 - cosine where the target is 1, max(0, cosine - margin) where it is -1; inputs (N, D) or (D,), target (N,).
 
+    RuntimeError for other shapes.
     https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.cosine_embedding_loss.html
     """
     reduction, target = checked(reduction, size_average, reduce), as_constant(target)
-    if input1.ndim not in (1, 2) or input1.ndim != input2.ndim or target.ndim != input1.ndim - 1:
+    dimensions = input1.ndim in (1, 2) and input1.ndim == input2.ndim == target.ndim + 1
+    if not dimensions or broadcast(input1.shape, input2.shape, (*target.shape, 1)) is None:
         raise RuntimeError(
             "cosine_embedding_loss: expected inputs of shape (N, D) and target (N,), or (D,) and (), got "
             f"{input1.shape}, {input2.shape} and {target.shape}"
@@ -108,6 +106,21 @@ def triplet_margin_with_distance_loss(
     )
 
 
+def check_margin(margin: float) -> None:
+    if margin <= 0:
+        raise ValueError(f"triplet_margin_loss: expected a margin greater than 0, got {margin}")
+
+
+def check_triple(name: str, what: str, *tensors: Tensor) -> None:
+    """Refuses three tensors of different numbers of dimensions, or whose shapes do not go together."""
+    shapes = [x.shape for x in tensors]
+    if len({x.ndim for x in tensors}) > 1 or broadcast(*shapes) is None:
+        raise RuntimeError(
+            f"{name}: expected {what} of one shape, or of as many dimensions with 1 where they differ, got shapes "
+            f"{shapes[0]}, {shapes[1]} and {shapes[2]}"
+        )
+
+
 def triplet(
     anchor: Tensor,
     positive: Tensor,
@@ -116,13 +129,8 @@ def triplet(
     margin: float,
     swap: bool,
 ) -> Tensor:
-    if margin <= 0:
-        raise ValueError(f"expected a margin greater than 0, got {margin}")
-    if not anchor.ndim == positive.ndim == negative.ndim:
-        raise RuntimeError(
-            "expected anchor, positive and negative of as many dimensions, got shapes "
-            f"{anchor.shape}, {positive.shape} and {negative.shape}"
-        )
+    check_margin(margin)
+    check_triple("triplet_margin_loss", "anchor, positive and negative", anchor, positive, negative)
     near, far = distance(anchor, positive), distance(anchor, negative)
     if swap:
         far = operators.minimum(far, distance(positive, negative))

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 import warnings
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import Any, Concatenate, NamedTuple, ParamSpec
 
 import numpy as np
 
@@ -202,7 +204,8 @@ class RNNBase(Module):
     def _of_tensor(self, input: Tensor, given: State | None) -> Any:
         single = input.ndim == 2
         if input.ndim not in (2, 3) or input.shape[-1] != self.input_size:
-            raise RuntimeError(
+            kind = RuntimeError if input.ndim in (2, 3) else ValueError  # as torch's
+            raise kind(
                 f"{type(self).__name__}: expected input of shape {'(N, L' if self.batch_first else '(L, N'}, "
                 f"{self.input_size}) or (L, {self.input_size}), got {input.shape}"
             )
@@ -273,6 +276,23 @@ class RNNBase(Module):
         return ", ".join(words)
 
 
+Taken = ParamSpec("Taken")
+
+
+def without_mode(
+    construct: Callable[Concatenate[Any, str, Taken], None],
+) -> Callable[[Callable[..., None]], Callable[Concatenate[Any, Taken], None]]:
+    """Tells editors, checkers and `inspect` that a constructor takes what follows the mode in this one."""
+    signature = inspect.signature(construct)
+    others = [each for each in signature.parameters.values() if each.name != "mode"]
+
+    def decorate(constructor: Callable[..., None]) -> Callable[Concatenate[Any, Taken], None]:
+        constructor.__signature__ = signature.replace(parameters=others)  # type: ignore[attr-defined]
+        return constructor
+
+    return decorate
+
+
 class RNN(RNNBase):
     """h_t = tanh (or relu) of W_ih x_t + b_ih + W_hh h_(t-1) + b_hh, in layers, each on what the one below gives.
 
@@ -313,6 +333,7 @@ class LSTM(RNNBase):
     ((5, 3, 20), (2, 3, 20), (2, 3, 20))
     """
 
+    @without_mode(RNNBase.__init__)
     def __init__(self, *args: Any, **named: Any):
         super().__init__("LSTM", *args, **named)
 
@@ -326,6 +347,7 @@ class GRU(RNNBase):
     https://docs.pytorch.org/docs/stable/generated/torch.nn.GRU.html
     """
 
+    @without_mode(RNNBase.__init__)
     def __init__(self, *args: Any, **named: Any):
         super().__init__("GRU", *args, **named)
 
@@ -368,7 +390,8 @@ class RNNCellBase(Module):
     def _step(self, input: Tensor, given: State | None) -> State:
         single = input.ndim == 1
         if input.ndim not in (1, 2) or input.shape[-1] != self.input_size:
-            raise RuntimeError(
+            kind = RuntimeError if input.ndim in (1, 2) else ValueError  # as torch's
+            raise kind(
                 f"{type(self).__name__}: expected input of shape (N, {self.input_size}) or ({self.input_size},), got "
                 f"{input.shape}"
             )

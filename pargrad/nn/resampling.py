@@ -74,6 +74,11 @@ REACH: dict[str, Callable[[int], float]] = {
 LINEAR = {"linear": 1, "bilinear": 2, "bicubic": 2, "trilinear": 3}
 
 
+def modes(*dims: int) -> list[str]:
+    """The modes there are for these numbers of spatial dimensions."""
+    return ["nearest", "nearest-exact", "area", *(mode for mode, count in LINEAR.items() if count in dims)]
+
+
 def interpolate(
     input: Tensor,
     size: Several | None = None,
@@ -93,8 +98,11 @@ def interpolate(
     dims = input.ndim - 2
     if dims not in (1, 2, 3):
         raise NotImplementedError(f"interpolate: expected an input of 3 to 5 dimensions, got shape {input.shape}")
-    if mode not in ("nearest", "nearest-exact", "area") and LINEAR.get(mode) != dims:
-        raise NotImplementedError(f"interpolate: mode {mode!r} is not for an input of shape {input.shape}")
+    if mode not in modes(dims):
+        raise NotImplementedError(
+            f"interpolate: expected a mode of {modes(dims)} for {dims} spatial dimensions, got {mode!r} and an "
+            f"input of shape {input.shape}"
+        )
     if align_corners is not None and mode not in LINEAR:
         raise ValueError(f"interpolate: align_corners is for linear and cubic modes, not for {mode!r}: leave it out")
     if antialias and mode not in ("bilinear", "bicubic"):

@@ -8,6 +8,7 @@ from typing import Any
 from pargrad import operators
 from pargrad.nn import functional as F
 from pargrad.nn.module import Module
+from pargrad.nn.resampling import modes
 from pargrad.nn.spatial import Several
 from pargrad.tensor import Tensor
 
@@ -270,6 +271,8 @@ class Upsample(Module):
         recompute_scale_factor: bool | None = None,
     ):
         self.name = type(self).__name__
+        if mode not in modes(1, 2, 3):
+            raise NotImplementedError(f"{self.name}: expected a mode of {modes(1, 2, 3)}, got {mode!r}")
         self.size = size
         several = isinstance(scale_factor, Sequence)
         self.scale_factor = (

@@ -42,6 +42,14 @@ def check_dense(name: str, sparse: bool) -> None:
         raise RuntimeError(f"{name}: there are no sparse gradients here: write sparse=False")
 
 
+def check_mode(name: str, mode: str, scale_grad_by_freq: bool) -> None:
+    """Refuses what makes no bag of rows."""
+    if mode not in ("sum", "mean", "max"):
+        raise ValueError(f"{name}: expected mode 'sum', 'mean' or 'max', got {mode!r}")
+    if mode == "max" and scale_grad_by_freq:
+        raise ValueError(f"{name}: scale_grad_by_freq is not for mode='max': write scale_grad_by_freq=False")
+
+
 def renormalize(weight: Tensor, rows: np.ndarray, max_norm: float, norm_type: float) -> None:
     """Shortens, in place, those of the rows whose norm is above max_norm, outside of any graph."""
     rows = np.unique(rows)
@@ -103,10 +111,7 @@ def embedding_bag(
     check_dense("embedding_bag", sparse)
     input = row_numbers("embedding_bag", input, weight)
     padding_idx = row_of_padding("embedding_bag", padding_idx, weight)
-    if mode not in ("sum", "mean", "max"):
-        raise ValueError(f"embedding_bag: expected mode 'sum', 'mean' or 'max', got {mode!r}")
-    if mode == "max" and scale_grad_by_freq:
-        raise ValueError("embedding_bag: scale_grad_by_freq is not for mode='max'")
+    check_mode("embedding_bag", mode, scale_grad_by_freq)
     if per_sample_weights is not None and (mode != "sum" or per_sample_weights.shape != input.shape):
         raise ValueError(
             f"embedding_bag: per_sample_weights are for mode='sum', of input's shape {input.shape}, got mode={mode!r} "

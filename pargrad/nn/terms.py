@@ -9,12 +9,14 @@ from __future__ import annotations
 import functools
 import warnings
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, ParamSpec
 
 import numpy as np
 
 from pargrad.operators.compositions import tensor as as_constant
 from pargrad.tensor import Tensor
+
+Taken = ParamSpec("Taken")
 
 
 class Terms(NamedTuple):
@@ -38,14 +40,14 @@ class Terms(NamedTuple):
         return self.values.sum(), None if self.reduction == "sum" else self.divisor
 
 
-def loss(terms: Callable[..., Terms]) -> Callable[..., Tensor]:
+def loss(terms: Callable[Taken, Any]) -> Callable[Taken, Tensor]:
     """torch's loss function from its terms."""
 
     @functools.wraps(terms)
-    def function(*args: Any, **named: Any) -> Tensor:
+    def function(*args: Taken.args, **named: Taken.kwargs) -> Tensor:
         return terms(*args, **named).reduced()
 
-    def sum_and_divisor(*args: Any, **named: Any) -> tuple[Tensor, float | None]:
+    def sum_and_divisor(*args: Taken.args, **named: Taken.kwargs) -> tuple[Tensor, float | None]:
         return terms(*args, **named).sum_and_divisor()
 
     sum_and_divisor.of = function  # type: ignore[attr-defined]  # a wrapper around it is another function
@@ -84,6 +86,25 @@ def along_target(name: str, input: Tensor, target: Any) -> Tensor:
     target = as_constant(target)
     same_shape(name, input, target)
     return target
+
+
+def broadcast(*shapes: tuple[int, ...]) -> tuple[int, ...] | None:
+    """The shape that these make together, or None where they do not go together."""
+    try:
+        return np.broadcast_shapes(*shapes)
+    except ValueError:
+        return None
+
+
+def factors(name: str, argument: str, given: Any, values: Tensor) -> Tensor:
+    """Factors of the values, a tensor that broadcasts to their shape, checked."""
+    given = as_constant(given)
+    if broadcast(given.shape, values.shape) != values.shape:
+        raise RuntimeError(
+            f"{name}: expected {argument} to broadcast to input's shape {values.shape}, got shape {given.shape}: give "
+            "one for each element, or one for each index of the last dimension"
+        )
+    return given
 
 
 def weighted(name: str, values: Tensor, weight: Any, reduction: str) -> Terms:

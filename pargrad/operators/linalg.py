@@ -20,7 +20,7 @@ from pargrad.operators.compositions import adjoint as adjoint_of
 from pargrad.operators.compositions import broadcast_to, movedim
 from pargrad.operators.indexing import take_along_dim
 from pargrad.operators.products import cross_along as cross
-from pargrad.operators.products import vecdot
+from pargrad.operators.products import multi_dot, vecdot
 from pargrad.rules import RULES
 from pargrad.rules.decompositions import permutation
 from pargrad.tensor import Tensor, apply
@@ -83,6 +83,14 @@ def check(name: str, *tensors: Tensor, square: bool = False) -> None:
         raise RuntimeError(f"linalg.{name}: expected square matrices, got shape {tensors[0].shape}")
 
 
+def check_right_side(name: str, A: Tensor, B: Tensor, left: bool) -> None:
+    """Refuses a B that is no matrix of as many rows, or columns with left=False, as A."""
+    if B.ndim < 2 or B.shape[-2 if left else -1] != A.shape[-1]:
+        shape = f"(..., {A.shape[-1]}, k)" if left else f"(..., k, {A.shape[-1]})"
+        vector = "" if B.ndim > 1 else f": write B.unsqueeze({-1 if left else 0}) for a vector"
+        raise RuntimeError(f"linalg.{name}: expected B of shape {shape}, got {B.shape}{vector}")
+
+
 def is_vector(A: Tensor, B: Tensor) -> bool:
     """Whether B is one right-hand side for each matrix of A, as torch tells it."""
     return B.ndim == 1 or (B.ndim == A.ndim - 1 and B.shape == A.shape[:-1])
@@ -129,12 +137,14 @@ def solve(A: Tensor, B: Tensor, *, left: bool = True) -> Tensor:
         if not left:
             raise RuntimeError(f"linalg.solve: expected B to be a matrix where left=False, got shape {B.shape}")
         return solve(A, B.unsqueeze(-1)).squeeze(-1)
+    check_right_side("solve", A, B, left)
     return call("solve", A, B) if left else call("solve", A.mT, B.mT).mT
 
 
 def solve_triangular(A: Tensor, B: Tensor, *, upper: bool, left: bool = True, unitriangular: bool = False) -> Tensor:
     """`solve` by substitution: only the lower or the upper triangle is read, without the diagonal if it is ones."""
     check("solve_triangular", A, B, square=True)
+    check_right_side("solve_triangular", A, B, left)
     if left:
         return call("solve_triangular", A, B, upper=upper, unitriangular=unitriangular)
     return call("solve_triangular", A.mT, B.mT, upper=not upper, unitriangular=unitriangular).mT
@@ -301,6 +311,7 @@ def lu(A: Tensor, *, pivot: bool = True) -> Any:
 def lu_solve(LU: Tensor, pivots: Tensor, B: Tensor, *, left: bool = True, adjoint: bool = False) -> Tensor:
     """The X of A @ X = B, given what lu_factor gave of A; of A.mH with adjoint, of X @ A = B with left=False."""
     check("lu_solve", LU, B, square=True)
+    check_right_side("lu_solve", LU, B, left)
     if not left:
         return adjoint_of(lu_solve(LU, pivots, adjoint_of(B), adjoint=not adjoint))
     order = permutation(pivots.array, LU.shape[-1])[..., None]
@@ -537,42 +548,6 @@ def matrix_exp(A: Tensor) -> Tensor:
 def matmul(input: Tensor, other: Tensor) -> Tensor:
     """The matrix product, as `@`."""
     return call("matmul", input, other)
-
-
-def multi_dot(tensors: Sequence[Tensor]) -> Tensor:
-    """The product of matrices in the order of fewest multiplications; the first and the last may be vectors.
-
-    The order: T. Cormen et al., "Introduction to algorithms", chapter 15.2.
-    """
-    given = list(tensors)
-    if len(given) < 2:
-        raise RuntimeError(f"linalg.multi_dot: expected at least 2 tensors, got {len(given)}")
-    first, last = given[0].ndim == 1, given[-1].ndim == 1
-    given[0] = given[0].unsqueeze(0) if first else given[0]
-    given[-1] = given[-1].unsqueeze(1) if last else given[-1]
-    sizes = [x.shape[0] for x in given if x.ndim == 2] + [given[-1].shape[-1]]
-    if len(sizes) <= len(given) or any(x.shape[1] != size for x, size in zip(given, sizes[1:])):
-        shapes = ", ".join(str(x.shape) for x in tensors)
-        raise RuntimeError(f"linalg.multi_dot: expected matrices that can be multiplied, got shapes {shapes}")
-    out = ordered_product(given, sizes)
-    return out.reshape(*out.shape[first : 2 - last])
-
-
-def ordered_product(given: list[Tensor], sizes: list[int]) -> Tensor:
-    count = len(given)
-    best = {(i, i): (0, i) for i in range(count)}  # the cost of a product, and where to cut it
-    for length in range(1, count):
-        for i in range(count - length):
-            j = i + length
-            best[i, j] = min(
-                (best[i, k][0] + best[k + 1, j][0] + sizes[i] * sizes[k + 1] * sizes[j + 1], k) for k in range(i, j)
-            )
-
-    def product(i: int, j: int) -> Tensor:
-        cut = best[i, j][1]
-        return given[i] if i == j else product(i, cut) @ product(cut + 1, j)
-
-    return product(0, count - 1)
 
 
 def diagonal(A: Tensor, *, offset: int = 0, dim1: int = -2, dim2: int = -1) -> Tensor:

@@ -27,7 +27,8 @@ def logdet(input: Tensor) -> Tensor:
 
 
 def cholesky_solve(B: Tensor, L: Tensor, upper: bool = False) -> Tensor:
-    """The X of A @ X = B, given a factor of A that cholesky gave."""
+    """The X of A @ X = B, given a factor of A that cholesky gave; B (..., n, k), RuntimeError for other shapes."""
+    linalg.check_right_side("cholesky_solve", L, B, left=True)
     lower = adjoint_of(L) if upper else L
     middle = linalg.solve_triangular(lower, B, upper=False)
     return linalg.solve_triangular(adjoint_of(lower), middle, upper=True)

@@ -465,6 +465,45 @@ def bilinear(input1: Tensor, input2: Tensor, weight: Tensor, bias: Tensor | None
     return out if bias is None else out + bias
 
 
+# ----- a chain of matrices -----
+
+
+def multi_dot(tensors: Sequence[Tensor]) -> Tensor:
+    """The product of matrices in the order of fewest multiplications; the first and the last may be vectors.
+
+    The order: T. Cormen et al., "Introduction to algorithms", chapter 15.2.
+    """
+    given = list(tensors)
+    if len(given) < 2:
+        raise RuntimeError(f"linalg.multi_dot: expected at least 2 tensors, got {len(given)}")
+    first, last = given[0].ndim == 1, given[-1].ndim == 1
+    given[0] = given[0].unsqueeze(0) if first else given[0]
+    given[-1] = given[-1].unsqueeze(1) if last else given[-1]
+    sizes = [x.shape[0] for x in given if x.ndim == 2] + [given[-1].shape[-1]]
+    if len(sizes) <= len(given) or any(x.shape[1] != size for x, size in zip(given, sizes[1:])):
+        shapes = ", ".join(str(x.shape) for x in tensors)
+        raise RuntimeError(f"linalg.multi_dot: expected matrices that can be multiplied, got shapes {shapes}")
+    out = ordered_product(given, sizes)
+    return out.reshape(*out.shape[first : 2 - last])
+
+
+def ordered_product(given: list[Tensor], sizes: list[int]) -> Tensor:
+    count = len(given)
+    best = {(i, i): (0, i) for i in range(count)}  # the cost of a product, and where to cut it
+    for length in range(1, count):
+        for i in range(count - length):
+            j = i + length
+            best[i, j] = min(
+                (best[i, k][0] + best[k + 1, j][0] + sizes[i] * sizes[k + 1] * sizes[j + 1], k) for k in range(i, j)
+            )
+
+    def product(i: int, j: int) -> Tensor:
+        cut = best[i, j][1]
+        return given[i] if i == j else product(i, cut) @ product(cut + 1, j)
+
+    return product(0, count - 1)
+
+
 # ----- where torch has them -----
 
 FUNCTIONS: dict[str, Callable[..., Any]] = {

@@ -19,6 +19,7 @@ def parameters_to_vector(parameters: Iterable[Tensor]) -> Tensor:
 def vector_to_parameters(vec: Tensor, parameters: Iterable[Tensor]) -> None:
     """Gives the parameters their elements from a vector, whose memory they then share.
 
+    RuntimeError where it is too short; elements that are left over are not read, as torch has it.
     https://docs.pytorch.org/docs/stable/generated/torch.nn.utils.vector_to_parameters.html
     """
     if not isinstance(vec, Tensor):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from pargrad.optim.lr_scheduler.scheduler import LRScheduler
+from pargrad.optim.lr_scheduler.scheduler import LRScheduler, check_positive
 from pargrad.optim.optimizer import Optimizer
 
 
@@ -88,11 +88,13 @@ class PolynomialLR(LRScheduler):
 class CosineAnnealingLR(LRScheduler):
     """lr = eta_min + (initial - eta_min) * (1 + cos(pi * epoch / T_max)) / 2, and up again after T_max.
 
+    ValueError for a T_max of 0 or below.
     Loshchilov and Hutter 2017, arXiv 1608.03983, without its restarts.
     https://docs.pytorch.org/docs/stable/generated/torch.optim.lr_scheduler.CosineAnnealingLR.html
     """
 
     def __init__(self, optimizer: Optimizer, T_max: int, eta_min: float = 0.0, last_epoch: int = -1):  # noqa: N803
+        check_positive(self, T_max=T_max)
         self.T_max = T_max
         self.eta_min = eta_min
         super().__init__(optimizer, last_epoch)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from pargrad.optim.lr_scheduler.curves import cosine, line
-from pargrad.optim.lr_scheduler.scheduler import LRScheduler, check_optimizer, per_group
+from pargrad.optim.lr_scheduler.scheduler import LRScheduler, check_optimizer, check_positive, per_group
 from pargrad.optim.optimizer import Optimizer
 
 
@@ -63,6 +63,7 @@ class CyclicLR(CyclesMomentum):
         last_epoch: int = -1,
     ):
         check_optimizer(self, optimizer)
+        check_positive(self, step_size_up=step_size_up)
         if scale_fn is None and mode not in ("triangular", "triangular2", "exp_range"):
             raise ValueError(f"CyclicLR: expected mode 'triangular', 'triangular2' or 'exp_range', got {mode!r}")
         self.optimizer = optimizer
@@ -134,6 +135,7 @@ class OneCycleLR(CyclesMomentum):
             total_steps = epochs * steps_per_epoch
         if not isinstance(total_steps, int) or total_steps < 1:
             raise ValueError(f"OneCycleLR: expected at least one step, got {total_steps!r}")
+        check_positive(self, div_factor=div_factor, final_div_factor=final_div_factor)
         if not 0 <= pct_start <= 1:
             raise ValueError(f"OneCycleLR: expected pct_start in [0, 1], got {pct_start}")
         if anneal_strategy not in ("cos", "linear"):

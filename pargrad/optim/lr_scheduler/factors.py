@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from pargrad.optim.lr_scheduler.scheduler import LRScheduler, check_optimizer, per_group
+from pargrad.optim.lr_scheduler.scheduler import LRScheduler, check_optimizer, check_positive, per_group
 from pargrad.optim.optimizer import Optimizer
 
 
@@ -44,7 +44,7 @@ class MultiplicativeLR(LambdaLR):
 
 
 class StepLR(LRScheduler):
-    """lr *= gamma every step_size epochs.
+    """lr *= gamma every step_size epochs; ValueError for a step_size of 0 or below.
 
     https://docs.pytorch.org/docs/stable/generated/torch.optim.lr_scheduler.StepLR.html
 
@@ -58,6 +58,7 @@ class StepLR(LRScheduler):
     """
 
     def __init__(self, optimizer: Optimizer, step_size: int, gamma: float = 0.1, last_epoch: int = -1):
+        check_positive(self, step_size=step_size)
         self.step_size = step_size
         self.gamma = gamma
         super().__init__(optimizer, last_epoch)
@@ -90,14 +91,18 @@ class MultiStepLR(LRScheduler):
 
 
 class ConstantLR(LRScheduler):
-    """lr * factor for total_iters epochs, and lr after them; ValueError for a factor outside of [0, 1].
+    """lr * factor for total_iters epochs, and lr after them; ValueError for a factor outside of (0, 1].
 
+    torch takes a factor of 0, and divides by it when the epochs are over.
     https://docs.pytorch.org/docs/stable/generated/torch.optim.lr_scheduler.ConstantLR.html
     """
 
     def __init__(self, optimizer: Optimizer, factor: float = 1.0 / 3, total_iters: int = 5, last_epoch: int = -1):
-        if not 0.0 <= factor <= 1.0:
-            raise ValueError(f"ConstantLR: expected factor in [0, 1], got {factor}")
+        if not 0.0 < factor <= 1.0:
+            raise ValueError(
+                f"ConstantLR: expected factor in (0, 1], got {factor}: for a rate of 0 at first write "
+                f"LambdaLR(optimizer, lambda epoch: float(epoch >= {total_iters}))"
+            )
         self.factor = factor
         self.total_iters = total_iters
         super().__init__(optimizer, last_epoch)

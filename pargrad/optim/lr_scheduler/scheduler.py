@@ -23,6 +23,13 @@ def check_optimizer(schedule: Any, optimizer: Any) -> None:
         raise TypeError(f"{type(schedule).__name__}: expected an optimizer, got {type(optimizer).__name__}")
 
 
+def check_positive(schedule: Any, **lengths: float) -> None:
+    """Refuses what epochs are divided by where it is not above 0."""
+    for name, length in lengths.items():
+        if not length > 0:
+            raise ValueError(f"{type(schedule).__name__}: expected {name} greater than 0, got {length!r}")
+
+
 class LRScheduler:
     """The base of schedules: a subclass says in `get_lr` what the rates are at `self.last_epoch`.
 

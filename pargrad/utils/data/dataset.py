@@ -37,9 +37,11 @@ class IterableDataset(Dataset[Example]):
 
 
 class TensorDataset(Dataset[tuple]):
-    """Tensors of one length, else ValueError: example i is the tuple of their rows i."""
+    """One tensor or more, of one length, else ValueError: example i is the tuple of their rows i."""
 
     def __init__(self, *tensors: Tensor):
+        if not tensors:
+            raise ValueError("TensorDataset: expected at least one tensor, got none: write TensorDataset(x, y)")
         lengths = [len(tensor) for tensor in tensors]
         if len(set(lengths)) > 1:
             raise ValueError(f"TensorDataset: expected tensors of one length, got {' and '.join(map(str, lengths))}")
