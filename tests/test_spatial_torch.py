@@ -518,7 +518,7 @@ def test_wrong_use_is_refused_as_in_torch(name, shapes, settings, message):
 @pytest.mark.parametrize(("settings", "kind", "message"), [
     ({}, ValueError, "either size or scale_factor"),
     ({"size": 3, "scale_factor": 2}, ValueError, "either size or scale_factor"),
-    ({"size": 3, "mode": "linear"}, NotImplementedError, "not for an input of shape"),
+    ({"size": 3, "mode": "linear"}, NotImplementedError, "for 2 spatial dimensions, got 'linear'"),
     ({"size": 3, "align_corners": True}, ValueError, "leave it out"),
     ({"size": 3, "antialias": True}, ValueError, "antialias is for"),
     ({"size": 3, "recompute_scale_factor": True}, ValueError, "goes with scale_factor"),
