@@ -30,6 +30,7 @@ from pargrad import nn, optim
 from pargrad.data import ArrayData
 from pargrad.nn import functional as F
 from pargrad.parallel.arena import Arena, arena_size
+from pargrad.parallel.cores import keep_freed_memory
 from pargrad.parallel.meeting import Meeting, make_pipes
 from pargrad.parallel.objective import Objective
 from pargrad.parallel.pool import Member
@@ -100,6 +101,7 @@ class ArenaRival(ProcessRival):
 @contextlib.contextmanager
 def arena_member(place: Place, task: Reduction, paths: list[list[tuple[str, str]]]) -> Iterator[tuple[Turn, int]]:
     work, options = work_of(task)
+    keep_freed_memory()  # as every worker does
     arena = Arena(work.layout, open_shared(place.memory))
     pipes = [(os.open(write, os.O_WRONLY), os.open(read, os.O_RDONLY)) for write, read in paths[place.rank]]
     meeting, rank, taken = Meeting(pipes), place.rank, 0

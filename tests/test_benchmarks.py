@@ -7,6 +7,7 @@ import subprocess
 import sys
 import xml.etree.ElementTree
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -149,15 +150,30 @@ def test_shards_are_timed_beside_as_many_as_there_are_workers(monkeypatch, tmp_p
 @pytest.mark.timeout(60)
 def test_scaling_tells_efficiency_and_what_the_time_goes_into(cluster, tmp_path, capsys):
     path = tmp_path / "scaling.json"
-    scaling.main(["--tasks", "mlp", "--examples", "1024", "--workers", "1,2", "--turns", "2", "--json", str(path)])
+    scaling.main(["--tasks", "mlp", "--examples", "1024", "--workers", "2", "--turns", "2", "--json", str(path)])
     ((_, rows),) = rows_of(path)
-    one, two = rows.values()
-    assert one["efficiency"] == 1.0
-    assert two["efficiency"] == pytest.approx(one["median"] / two["median"] / 2)
-    for row in (one, two):
+    together, at_once = rows.values()
+    assert together["efficiency"] == 1.0
+    assert at_once["efficiency"] == pytest.approx(2 * together["median"] / at_once["median"])  # of twice the work
+    for row in (together, at_once):
         assert 0 < row["shares"]["compute"] <= sum(row["shares"].values()) <= 1.0
     assert "| efficiency | data | compute | reduce | update | waiting |" in capsys.readouterr().out
     assert scaling.powers_of_two(12) == (1, 2, 4, 8)
+
+
+def test_efficiency_is_of_the_fewest_workers():
+    watched = [
+        SimpleNamespace(name=name, seconds=np.ones(5), epochs=epochs)
+        for name, epochs in [("1", 1), ("2", 1), ("2 at once", 2)]
+    ]
+    rows = {
+        "1": {"median": 3.0, "values": [3.0, 3.0], "processes": 1},
+        "2": {"median": 2.0, "values": [2.0, 2.0], "processes": 2},
+        "2 at once": {"median": 4.0, "values": [4.0, 4.0], "processes": 2},
+    }
+    found = scaling.with_shares(rows, watched)
+    assert [row["efficiency"] for row in found.values()] == [1.0, 0.75, 0.75]
+    assert [row["shares"]["compute"] for row in found.values()] == [1 / 6, 1 / 4, 1 / 8]
 
 
 @pytest.mark.timeout(60)

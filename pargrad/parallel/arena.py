@@ -25,7 +25,7 @@ from pargrad.parallel.stopwatch import PARTS
 
 RESULTS = 256  # steps whose results are kept: more than are ever under way
 BLOCK = 8_192  # elements: small, so that the workers' shares of a small model are nearly equal
-TOGETHER = 4  # blocks that are updated in one call: its arrays then fit a core's second-level cache
+TOGETHER = 16  # blocks that are updated in one call: with fewer, what numpy needs for a call counts more than the cache
 ALIGNMENT = 64  # bytes: a cache line
 
 

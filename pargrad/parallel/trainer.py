@@ -460,14 +460,15 @@ class Trainer:
         """The steps that the pool may take: no more than to the end of the epoch, or to the next checkpoint."""
         assert self.optimizer is not None
         order = epoch_order(examples, self.seed, self.epoch)
-        epoch, number = self.epoch, self.steps
+        epoch, number, options = self.epoch, self.steps, None
         for start in range(self.batches * self.batch_size, examples, self.batch_size):
             if self.stopping or has_come(number, last_step):
                 return
             if number > self.steps and self.record and self.record.due(number):
                 return
             number += 1
-            options = [{k: v for k, v in group.items() if k != "params"} for group in self.optimizer.param_groups]
+            latest = [{k: v for k, v in group.items() if k != "params"} for group in self.optimizer.param_groups]
+            options = latest if latest != options else options  # one object for all that are alike is sent once
             step = Step(number, epoch, order[start : start + self.batch_size], options)
             if self.record is not None:
                 self.record.hand_out(step)
