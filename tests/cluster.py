@@ -61,7 +61,7 @@ def trainer_of(num_workers, **options):
     first, *others = model.parameters()
     optimizer = optim.AdamW([{"params": [first], "lr": 0.01}, {"params": others}], lr=0.002)
     settings = {"batch_size": 60, "clip_norm": 0.5, "penalty": penalty, "progress": "off", "start_timeout": 40.0}
-    return Trainer(model, F.cross_entropy, optimizer, num_workers=num_workers, **settings, **options)
+    return Trainer(model, F.cross_entropy, optimizer, num_workers=num_workers, **(settings | options))
 
 
 def penalty(model):

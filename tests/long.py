@@ -29,7 +29,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def run(proof: Proof, examples: int, seed: int) -> int:
-    """Runs a proof, prints what it found, and gives 1 if that is something."""
+    """Runs a proof, prints what it found, and gives 1 if that is something, or if it cannot be run here."""
+    if (reason := proof.refusal()) is not None:
+        print(f"{proof.name}: {reason}")
+        return 1
     print(f"{proof.name}: {examples:,} examples, seed {seed} ...", flush=True)
     start = time.perf_counter()
     try:

@@ -22,14 +22,18 @@ PROOFS: dict[str, "Proof"] = {}
 
 
 class Proof(NamedTuple):
-    """function(examples, seed) runs that many examples; size: how many make the proof."""
+    """function(examples, seed) runs that many examples; size: how many make the proof.
+
+    refusal() says why this system cannot run it, and gives None where it can.
+    """
 
     name: str
     function: Callable[[int, int], int]
     size: int
+    refusal: Callable[[], str | None]
 
 
-def proof(size: int) -> Callable[[Callable], Callable]:
+def proof(size: int, refusal: Callable[[], str | None] = lambda: None) -> Callable[[Callable], Callable]:
     """Enters a function into PROOFS under its own name."""
 
     def enter(function):
@@ -38,7 +42,7 @@ def proof(size: int) -> Callable[[Callable], Callable]:
             raise ValueError(f"two proofs are named {name!r}")
         if not function.__doc__:
             raise ValueError(f"proof {name!r} does not say what it proves: give it a docstring")
-        PROOFS[name] = Proof(name, function, size)
+        PROOFS[name] = Proof(name, function, size, refusal)
         return function
 
     return enter

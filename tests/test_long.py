@@ -8,10 +8,23 @@ from tests.proofs import hold, load, proof
 
 
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("name", load())
+@pytest.mark.parametrize("name", [name for name, one in load().items() if one.refusal() is None])
 def test_a_tenth_of_the_proof_finds_nothing(name):
     one = load()[name]
     assert one.function(one.size // 10, 1) >= one.size // 10
+
+
+def test_a_proof_that_cannot_be_run_here_says_why(monkeypatch, capsys):
+    monkeypatch.setattr(proofs, "PROOFS", {})
+    monkeypatch.setattr(long, "load", lambda: proofs.PROOFS)
+
+    @proof(10, lambda: "it needs the moon")
+    def moon(examples, seed):
+        """Tides."""
+        raise AssertionError("it was run")
+
+    assert long.main(["moon"]) == 1
+    assert capsys.readouterr().out == "moon: it needs the moon\n"
 
 
 @pytest.fixture

@@ -1,5 +1,8 @@
 """Several machines' gradients, added up in the tree: pieces, exchanges, their bits, and what is sent."""
 
+import contextlib
+import socket
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -10,6 +13,7 @@ from pargrad import nn
 from pargrad.data import ArrayData
 from pargrad.parallel import NonFiniteError
 from pargrad.parallel.arena import Arena, Layout, Spec, arena_size, private_memory
+from pargrad.parallel.channel import Channel
 from pargrad.parallel.cores import one_blas_thread
 from pargrad.parallel.machines import Mail, Summing, cut_pieces, forget_others, shares_of, total_slot
 from pargrad.parallel.meeting import CalledOff
@@ -258,3 +262,15 @@ def test_nobody_waits_for_letters_while_members_change():
         mail.receive((0, 0), 1)
     mail.hold(False)
     assert mail.receive((0, 0), 1) == "there"
+
+
+def test_an_envoy_needs_no_data_set_and_is_not_told_of_those_while_it_has_no_place():
+    from pargrad.parallel.ray_agent import EnvoyWorker  # which imports ray
+
+    here, there = socket.socketpair()
+    with contextlib.closing(Channel(here)), contextlib.closing(Channel(there)) as channel:
+        envoy = EnvoyWorker(channel, 1)
+        assert envoy.data[7] is None
+        envoy.forget(7)
+        envoy.forget(8)
+        assert not envoy.data

@@ -13,6 +13,7 @@ import platform
 import socket
 import sys
 import threading
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -67,12 +68,21 @@ class Progress(NamedTuple):
 
 
 class EnvoyWorker(Worker):
-    """The member of a machine that speaks with the others, in a thread of the agent."""
+    """The member of a machine that speaks with the others, in a thread of the agent.
+
+    It has no shards, and so no data. Sets come and go while it has no place, too, and it is not told.
+    """
+
+    def __init__(self, peer: Channel, worker: int):
+        super().__init__(peer, worker)
+        self.data = defaultdict(lambda: None)
 
     def take(self, number: int, recipe: Any, has_memory: bool) -> None:
         if has_memory:
             os.close(self.peer.receive_descriptor())
-        self.data[number] = None  # it has no shards
+
+    def forget(self, number: int) -> None:
+        self.data.pop(number, None)
 
     def serve(self) -> None:
         with contextlib.suppress(EOFError):
