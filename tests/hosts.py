@@ -25,7 +25,7 @@ from tests.cluster import HEALTH, SECONDS
 from tests.processes import wait_until
 
 NETWORK, PORT, UDP_PORT = "10.77.0.", 6379, 5000  # seen by nobody but the hosts
-CLONE_NEWNET, SO_RCVBUFFORCE = 0x40000000, 33
+CLONE_NEWNET, SO_RCVBUFFORCE, SKF_AD_RANDOM = 0x40000000, 33, 0xFFFFF000 + 56  # of Linux
 PACKETS = 2_000
 
 
@@ -66,9 +66,9 @@ class Link:
 
     def lose(self, share):
         """Loses this share of all packets."""
-        below = round(share * 2**32)
-        random, jump_if_at_least, give = "32 0 0 4294963256", f"53 0 1 {below}", "6 0 0"
-        program = f"4,{random},{jump_if_at_least},{give} 0,{give} 2"  # 0: let through, 2: drop
+        # Instructions of the classic filter, as linux/filter.h has them; a packet is let through (0) or dropped (2).
+        random, jump_if_at_least, give = f"32 0 0 {SKF_AD_RANDOM}", f"53 0 1 {round(share * 2**32)}", "6 0 0"
+        program = f"4,{random},{jump_if_at_least},{give} 0,{give} 2"
         self.tc("qdisc", "replace", "clsact")
         self.tc("filter", "replace", "egress", "bpf", "direct-action", "bytecode", program)
 
@@ -150,7 +150,9 @@ class Hosts:
     """Hosts of one core each, with a Ray of them all; the driver's is the first."""
 
     def __init__(self, count=3):
-        os.environ.update(RAY_AUTH_MODE="token", RAY_AUTH_TOKEN=secrets.token_hex(32), RAY_USAGE_STATS_ENABLED="0")
+        self.settings = {
+            "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32), "RAY_USAGE_STATS_ENABLED": "0",
+        }  # fmt: skip
         self.directory = tempfile.mkdtemp(prefix="ray", dir="/tmp")
         self.network = Network(count)
         self.raylets = {}
@@ -160,7 +162,7 @@ class Hosts:
                 self.start(host)
             self.driver, self.watch = self.network.process_on(1), self.network.process_on(1)
             for process in (self.driver, self.watch):
-                process.submit(join).result(SECONDS)
+                process.submit(join, self.settings).result(SECONDS)
             self.wait_for(range(1, count + 1))
         except BaseException:
             self.close()
@@ -168,28 +170,19 @@ class Hosts:
 
     def start(self, host):
         """Makes a host a node of the Ray."""
-        head = ["--head", f"--port={PORT}", f"--system-config={json.dumps(HEALTH)}", "--include-dashboard=false"]
-        others = [f"--address={NETWORK}1:{PORT}"]
         folder = Path(self.directory, str(host))
         folder.mkdir(exist_ok=True)
-        common = ["--block", "--num-cpus=1", f"--node-ip-address={NETWORK}{host}", "--object-store-memory=80000000"]
-        command = [
-            *[
-                "ip",
-                "netns",
-                "exec",
-                self.network.names[host - 1],
-                sys.executable,
-                "-m",
-                "ray.scripts.scripts",
-                "start",
-            ],
-            *[*common, f"--temp-dir={folder}", *(head if host == 1 else others)],
-        ]
+        head = ["--head", f"--port={PORT}", f"--system-config={json.dumps(HEALTH)}", "--include-dashboard=false"]
+        role = head if host == 1 else [f"--address={NETWORK}1:{PORT}"]
+        node = [f"--node-ip-address={NETWORK}{host}", "--num-cpus=1", "--object-store-memory=80000000"]
+        there = ["ip", "netns", "exec", self.network.names[host - 1]]
+        ray = [sys.executable, "-m", "ray.scripts.scripts", "start", "--block", f"--temp-dir={folder}", *node, *role]
         with open(folder / "log", "a") as log:
-            self.raylets[host] = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
+            self.raylets[host] = subprocess.Popen(
+                [*there, *ray], stdout=log, stderr=log, start_new_session=True, env={**os.environ, **self.settings}
+            )
         if host == 1:
-            wait_until(lambda: self.reachable(), 40, "the start of Ray on host 1")
+            wait_until(self.reachable, 40, "the start of Ray on host 1")
 
     def reachable(self):
         with self.network.process_on(1) as process:
@@ -231,7 +224,8 @@ def listens(address, port):
     return False
 
 
-def join():
+def join(settings):
+    os.environ.update(settings)
     import ray
 
     ray.init(address=f"{NETWORK}1:{PORT}", _node_ip_address=f"{NETWORK}1", log_to_driver=False, logging_level="error")
