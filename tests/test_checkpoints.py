@@ -262,11 +262,12 @@ def test_a_directory_that_cannot_be_made_is_refused():
 
 def test_steps_go_on_while_a_checkpoint_is_written(tmp_path, monkeypatch):
     """The disk holds up the writer, not the run; one is written at a time."""
-    may_go_on, begun = threading.Event(), []
+    has_begun, may_go_on, begun = threading.Event(), threading.Event(), []
     real = checkpoints.write_checkpoint
 
     def slow(folder, step, *rest):
         begun.append(step)
+        has_begun.set()
         assert may_go_on.wait(30)
         real(folder, step, *rest)
 
@@ -276,6 +277,8 @@ def test_steps_go_on_while_a_checkpoint_is_written(tmp_path, monkeypatch):
 
         def count(result):
             real_count(result)
+            if result.number == 3:
+                assert has_begun.wait(30)
             if result.number == 7:
                 assert begun == [2]
                 may_go_on.set()
