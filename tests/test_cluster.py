@@ -86,7 +86,7 @@ def lose_and_gain():
     """A core gets free, a node is killed in mid-step, another one joins, an agent falls silent, and all are killed."""
     from pargrad.parallel import crew, ray_cluster
 
-    crew.LATE_SECONDS, crew.LATE_MEDIANS, ray_cluster.ANSWER_SECONDS = 0.5, 0.0, 1.0
+    crew.LATE_SECONDS, crew.LATE_MEDIANS, ray_cluster.ANSWER_SECONDS = 3.0, 0.0, 1.0
     ray_cluster.AGAIN_SECONDS = 3.0
     with trainer_of((1, 4)) as trainer, warned() as said:
         with cluster.core_in_use():

@@ -15,6 +15,7 @@ from pargrad import nn, optim
 from pargrad.nn import functional as F
 from pargrad.parallel import ResourcesError, Trainer, channel, crew
 from pargrad.parallel.chaos import PHASES, Killer
+from pargrad.parallel.crew_pool import CrewPool
 from tests.processes import gone, wait_until, workers_of
 from tests.training import bits, examples, make_trainer
 
@@ -84,6 +85,22 @@ def test_a_worker_killed_while_evaluating():
         trainer.fit(examples(), max_steps=STEPS)
     assert pool.failures_in_all == 1
     assert bits(trainer) == undisturbed()
+
+
+def test_a_worker_that_is_stopped_while_evaluating_is_given_up(monkeypatch):
+    monkeypatch.setattr(crew, "LATE_SECONDS", 3.0)
+    x, y = examples(20_000)
+    with make_trainer(WAY, 0) as trainer:
+        expected = trainer.evaluate((x, y))
+    with make_trainer(WAY, 2) as trainer:
+        pool = trainer.open()
+        pool.wait_for(2)
+        assert trainer.evaluate((x, y)) == expected
+        victim = pool.members[0].pid
+        os.kill(victim, signal.SIGSTOP)
+        with pytest.warns(UserWarning, match="late and given up while evaluating"):
+            assert trainer.evaluate((x, y)) == expected
+        assert gone([victim])
 
 
 def test_a_worker_killed_while_it_starts():
@@ -256,8 +273,20 @@ def test_bounds_that_make_no_sense_are_refused(pair):
 
 def test_patience_is_for_the_median_step():
     median = crew.Median()
-    assert median.patience(3) == crew.FIRST_LATE_SECONDS
+    assert median.patience() == crew.FIRST_LATE_SECONDS
     for seconds in (1.0, 2.0, 90.0):
         median.add(seconds)
-    assert median.patience(1) == 40.0
-    assert median.patience(2) == 80.0
+    assert median.patience() == 40.0
+
+
+def test_who_is_asked_for_many_steps_is_late_when_one_of_them_is():
+    here, there = socket.socketpair()
+    with here, there:
+        pool = CrewPool((1, 1, 1), 1.0, 3)
+        pool.members = [crew.Peer(0, channel.Channel(here), "worker 0")]
+        steps = iter((3, 4, 6, 6))  # that are completed: when it is asked, and each time that patience is over
+        pool.reached = lambda: next(steps)
+        with pytest.raises(crew.Lost) as caught:
+            pool.collect(0.01)
+        assert caught.value.late
+        assert list(steps) == []

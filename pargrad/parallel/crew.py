@@ -20,8 +20,8 @@ from typing import Any
 from pargrad.parallel.channel import Channel
 from pargrad.parallel.worker import Failure
 
-LATE_SECONDS, LATE_MEDIANS = 30.0, 20.0  # a step is late after so many seconds, or after so many median ones
-FIRST_LATE_SECONDS = 600.0  # before any step has been completed
+LATE_SECONDS, LATE_MEDIANS = 30.0, 20.0  # a step is late after so many seconds, and so many times the median step's
+FIRST_LATE_SECONDS = 600.0  # before any has been completed
 
 
 class Peer:
@@ -97,7 +97,7 @@ def replies_of(
 ) -> list[Any]:
     """One reply of every peer. Lost where some are gone, or when nobody answered for `patience` seconds.
 
-    are_excused() says then whether it is somebody else that they wait for.
+    are_excused() says then whether they are waited for all the same.
     """
     replies: dict[Peer, Any] = {}
     gone: list[Peer] = []
@@ -128,7 +128,7 @@ def first_failure(replies: Iterable[Any]) -> Failure | None:
 
 
 class Median:
-    """The median time of a step, and when one is late."""
+    """The median time of what is done again and again, a step say, and when one of them is late."""
 
     def __init__(self) -> None:
         self.seconds: deque[float] = deque(maxlen=101)
@@ -136,10 +136,10 @@ class Median:
     def add(self, seconds: float) -> None:
         self.seconds.append(seconds)
 
-    def patience(self, steps: int) -> float:
+    def patience(self) -> float:
         if not self.seconds:
             return FIRST_LATE_SECONDS
-        return steps * max(LATE_SECONDS, LATE_MEDIANS * sorted(self.seconds)[len(self.seconds) // 2])
+        return max(LATE_SECONDS, LATE_MEDIANS * sorted(self.seconds)[len(self.seconds) // 2])
 
 
 def end_processes(pids: list[int], patience: float) -> None:

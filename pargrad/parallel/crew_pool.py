@@ -107,9 +107,9 @@ class CrewPool(Pool):
         """Whether members that are late wait for somebody who is none of them."""
         return False
 
-    def patience(self, steps: int) -> float:
-        """The seconds after which so many steps are late."""
-        return self.median.patience(steps)
+    def patience(self, median: Median) -> float:
+        """The seconds after which something is late that takes this median."""
+        return median.patience()
 
     def note(self, peer: Peer, reply: Any) -> None:
         """Takes up what a member says of what it has done."""
@@ -231,7 +231,7 @@ class CrewPool(Pool):
             lost = Lost(self.latest(lost.peers), late=True)
         self.describe_and_count(lost)
         self.give_up(lost.peers)
-        failure = self.drain(self.patience(1), lost.peers)
+        failure = self.drain(self.patience(self.median), lost.peers)
         self.launch(len(lost.peers))
         if failure is not None:
             raise failure.as_error()
@@ -301,10 +301,22 @@ class CrewPool(Pool):
         tell_all(self.members, message)
         self.collect()
 
-    def collect(self, patience: float | None = LATE_SECONDS, peers: list[Any] | None = None) -> None:
-        """One reply of every member, or of these; a failure is raised when all have answered."""
+    def collect(self, patience: float = LATE_SECONDS, peers: list[Any] | None = None) -> None:
+        """One reply of every member, or of these; a failure is raised when all have answered.
+
+        A message may ask for many steps, and its peers are late when one step is: when in all the time of patience
+        none was completed.
+        """
         peers = self.members if peers is None else peers
-        replies = replies_of(peers, patience, self.are_excused)
+        reached = self.reached()
+
+        def are_excused() -> bool:
+            nonlocal reached
+            excused = self.are_excused()
+            before, reached = reached, self.reached()
+            return excused or reached > before
+
+        replies = replies_of(peers, patience, are_excused)
         failure = first_failure(replies)
         if failure is not None:
             raise failure.as_error()
@@ -341,7 +353,7 @@ class CrewPool(Pool):
         for peer in [*self.members, *self.joining]:
             with contextlib.suppress(EOFError):  # its end is seen when it is asked for something
                 self.give(peer, number, known)
-        self.collect(None)
+        self.collect(self.patience(Median()))  # how long it takes is not known
         while len(self.known) > KEPT_DATA_SETS:
             oldest = next(iter(self.known))
             self.known.pop(oldest).close()
@@ -412,7 +424,7 @@ class CrewPool(Pool):
                 sent += len(batch)
             if not flying:
                 return
-            self.collect(self.patience(flying[0]))
+            self.collect(self.patience(self.median))
             count = flying.popleft()
             sent -= count
             self.completed += count
@@ -438,6 +450,7 @@ class CrewPool(Pool):
         waiting = deque(chunks)
         given: dict[Peer, deque[list[Chunk]]] = {peer: deque() for peer in self.members}
         failure, pace = None, math.inf
+        median = Median()  # of the messages' times
         while waiting or any(given.values()):
             try:
                 # Two messages a peer: the next one is there when the first is done.
@@ -446,10 +459,11 @@ class CrewPool(Pool):
                         count = peer.workers * at_once(pace, len(waiting), self.workers)
                         given[peer].append([waiting.popleft() for _ in range(min(count, len(waiting)))])
                         self.tell_one(peer, ("evaluate", number, self.completed, given[peer][-1]))
-                for peer in self.answering(given):
+                for peer in self.answering(given, self.patience(median)):
                     since = peer.since
                     reply = self.reply_of(peer)
                     done = given[peer].popleft()
+                    median.add(peer.since - since)
                     pace = (peer.since - since) * peer.workers / len(done)
                     if isinstance(reply, Failure):
                         failure = failure or reply
@@ -469,9 +483,15 @@ class CrewPool(Pool):
         if failure is not None:
             raise failure.as_error()
 
-    def answering(self, given: dict[Peer, deque[list[Chunk]]]) -> list[Peer]:
+    def answering(self, given: dict[Peer, deque[list[Chunk]]], patience: float) -> list[Peer]:
+        """Those that have answered. Lost where somebody is late, who has been at one message for all this time."""
         busy = {peer.channel.connection: peer for peer, chunks in given.items() if chunks}
-        return [busy[connection] for connection in wait(list(busy))]  # type: ignore[index]
+        slowest = min(busy.values(), key=lambda peer: peer.since)
+        left = max(0.0, slowest.since + patience - time.monotonic())
+        answered = [busy[connection] for connection in wait(list(busy), left)]  # type: ignore[index]
+        if not answered:
+            raise Lost([slowest], late=True)
+        return answered
 
 
 def at_once(pace: float, left: int, workers: int) -> int:

@@ -24,7 +24,7 @@ from ray import cloudpickle
 from pargrad.data import ArrayData
 from pargrad.parallel.channel import Channel
 from pargrad.parallel.cores import keep_freed_memory
-from pargrad.parallel.crew import Lost, Peer, replies_of
+from pargrad.parallel.crew import Lost, Median, Peer, replies_of
 from pargrad.parallel.errors import ResourcesError
 from pargrad.parallel.letters import MOST_BYTES, Letter, seal, unseal
 from pargrad.parallel.machines import Envoy, Key, Mail, adopt, arrays_of, forget_others, size_of
@@ -240,7 +240,7 @@ class Agent:
         for peer in [*pool.members, *pool.joining]:
             with contextlib.suppress(EOFError):  # its end is seen when it is asked for something
                 pool.give(peer, number, known)
-        self.or_recover(pool.collect, None)
+        self.or_recover(pool.collect, pool.patience(Median()))
 
     def do_forget(self, number: int) -> None:
         self.pool.known.pop(number).close()

@@ -28,7 +28,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from pargrad.data import ArrayData, Data
 from pargrad.parallel.arena import Arena, arena_size, private_memory
 from pargrad.parallel.channel import OPEN
-from pargrad.parallel.crew import LATE_SECONDS, Lost, Peer, replies_of
+from pargrad.parallel.crew import LATE_SECONDS, Lost, Median, Peer, replies_of
 from pargrad.parallel.crew_pool import CrewPool
 from pargrad.parallel.errors import ResourcesError, WorkerLostError
 from pargrad.parallel.machines import adopt, arrays_of, shares_of
@@ -273,7 +273,7 @@ class ClusterPool(CrewPool):
         """What an idle machine answers; None where it does not, and is given up."""
         try:
             peer.tell(message)
-            return replies_of([peer], self.patience(1))[0]
+            return replies_of([peer], self.patience(self.median))[0]
         except (EOFError, Lost) as error:
             lost = Lost([peer], late=isinstance(error, Lost) and error.late)
             if peer in self.members:
@@ -321,7 +321,7 @@ class ClusterPool(CrewPool):
         for place, (peer, share) in enumerate(zip(self.members, shares)):
             peer.share = share
             self.tell_one(peer, ("join", self.placement, place, shares, agents, self.completed))
-        self.collect(self.patience(1))
+        self.collect(self.patience(self.median))
         self.formed = True
 
     def number_of(self, data: Data) -> int:
@@ -349,7 +349,7 @@ class ClusterPool(CrewPool):
         for peer in without:
             self.tell_one(peer, ("adopt", self.completed, refs if isinstance(refs, list) else [refs]))
         try:
-            self.collect(self.patience(1), without)
+            self.collect(self.patience(self.median), without)
         except CalledOff:  # what they were to have cannot be had any more
             raise Lost([source]) from None
         for peer in without:
@@ -404,7 +404,7 @@ class ClusterPool(CrewPool):
             for said in reply.said:
                 self.warn(f"{peer.title}: {said}")
 
-    def collect(self, patience: float | None = LATE_SECONDS, peers: list[Any] | None = None) -> None:
+    def collect(self, patience: float = LATE_SECONDS, peers: list[Any] | None = None) -> None:
         super().collect(patience, peers)
         if self.workers < self.least:
             raise Lost([])  # all stop, and wait for more
@@ -428,25 +428,36 @@ class ClusterPool(CrewPool):
         traffic = self.traffic
         return sum(one.bytes for one in traffic), sum(one.steps for one in traffic)
 
-    def patience(self, steps: int) -> float:
+    def patience(self, median: Median) -> float:
         """A machine may have to replace all its workers in the meantime."""
-        return super().patience(steps) + self.start_timeout
+        return super().patience(median) + self.start_timeout
+
+    def are_excused(self) -> bool:
+        """Hears first from those that are well how far they are, which `reached` then knows."""
+        for peer, (completed, _) in self.whereabouts(self.members)[0].items():
+            peer.completed = max(peer.completed, completed)
+        return False
 
     def latest(self, peers: list[Any]) -> list[Any]:
         """Those that do not say where they are; or that wait for nobody; or the one that most others wait for."""
+        said, silent = self.whereabouts(peers)
+        if silent:
+            return silent
+        working = [peer for peer, (_, place) in said.items() if place is None]
+        awaited = Counter(place for _, place in said.values() if place is not None)
+        return working or [self.members[place] for place, _ in awaited.most_common(1)]
+
+    def whereabouts(self, peers: list[Any]) -> tuple[dict[Any, tuple[int, int | None]], list[Any]]:
+        """What these say: their completed steps, and the machine they wait for. Then those that say nothing."""
         calls = {peer.agent.whereabouts.remote(): peer for peer in peers}
         answered, silent = ray.wait(list(calls), num_returns=len(calls), timeout=ANSWER_SECONDS)
-        if silent:
-            return [calls[call] for call in silent]
-        places = {}
+        said, gone = {}, [calls[call] for call in silent]
         for call in answered:
             try:
-                places[calls[call]] = ray.get(call)
+                said[calls[call]] = ray.get(call)
             except ray.exceptions.RayError:
-                return [calls[call]]
-        working = [peer for peer, (_, place) in places.items() if place is None]
-        awaited = Counter(place for _, place in places.values())
-        return working or [self.members[place] for place, _ in awaited.most_common(1)]
+                gone.append(calls[call])
+        return said, gone
 
     def doing(self, peer: Peer) -> str:
         return f"taking part in the step after {self.reached()}"

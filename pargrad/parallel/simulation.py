@@ -405,7 +405,7 @@ class SimulatedCluster(CrewPool):
 
     def tell_and_collect(self, seconds: float, peers: list[Any]) -> None:
         crew.tell_all(peers, ("answer", seconds))
-        self.collect(self.patience(1) + seconds, peers)
+        self.collect(self.patience(self.median) + seconds, peers)
 
     def reached(self) -> int:
         return self.fleet.completed
@@ -432,9 +432,9 @@ class SimulatedCluster(CrewPool):
         for _ in range(count):
             yield taken.popleft()
 
-    def patience(self, steps: int) -> float:
+    def patience(self, median: Any) -> float:
         """One message stands for many steps here, and its time is no median of a step's."""
-        return crew.LATE_SECONDS + crew.LATE_MEDIANS * self.fleet.step_seconds * steps + self.scenario.seconds
+        return crew.LATE_SECONDS + crew.LATE_MEDIANS * self.fleet.step_seconds + self.scenario.seconds
 
     def warn(self, what: str) -> None:
         pass
