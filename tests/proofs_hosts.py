@@ -23,10 +23,15 @@ trainer = None  # in the driver's process
 # ----- in the driver's process -----
 
 
-def open_trainer(workers, **options):
+def open_trainer(workers):
     global trainer
-    trainer = trainer_of(workers, max_failures=100, **options)
+    trainer = trainer_of(workers, max_failures=100)
     trainer.wait_for_workers()
+
+
+def wait_at_the_most(seconds):
+    """For workers in the place of those that are lost."""
+    trainer.open().start_timeout = seconds
 
 
 def train(folder):
@@ -134,7 +139,8 @@ def hosts(examples, seed):
 
 def end_of_run_without_host(three):
     """What ends a run that is to have all hosts, when one is cut off and does not come back."""
-    three.driver.submit(open_trainer, (3, 3), start_timeout=20.0).result(PATIENCE)
+    three.driver.submit(open_trainer, (3, 3)).result(PATIENCE)
+    three.driver.submit(wait_at_the_most, 5.0).result(PATIENCE)
     with tempfile.TemporaryDirectory() as folder:
         run = Run(three, folder)
         run.take(STEPS)
